@@ -1,0 +1,81 @@
+"""The bench: instruments, channels and cells of one computer, as `bench.toml` describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from operando.instruments.roles import Expect
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedEntry:
+    """`[instruments.NAME.simulated]`: read by simulation alone.
+
+    cell: name of the cell whose physics stands behind the instrument; empty when none.
+    faults: faults active from the start, "none" or e.g. "silence". options: the device's own.
+    """
+
+    cell: str = ""
+    faults: str = "none"
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentEntry:
+    """`[instruments.NAME]`. where: "bench.toml line 12", for messages.
+
+    settings: the table `[instruments.NAME.settings]` as written; the driver's `Settings` parses it.
+    """
+
+    name: str
+    driver: str
+    address: str
+    where: str
+    expect: Expect = field(default_factory=Expect)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    simulated: SimulatedEntry | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelEntry:
+    """`[channels.NAME]`: roles filled by instruments. roles: role name to instrument name."""
+
+    name: str
+    where: str
+    roles: Mapping[str, str]
+    cell: str = ""
+    shared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CellEntry:
+    """`[cells.NAME]`: the thing under test.
+
+    capacity: C (ampere seconds) that 1C refers to, 0.0 when unknown. active_mass: kg, 0.0 when
+    unknown. area: electrode area in m2, 0.0 when unknown. one_c: how 1C was defined, in words.
+    metadata: everything else that was written, for the record.
+    preset, seed: only read by simulation.
+    """
+
+    name: str
+    where: str
+    capacity: float = 0.0
+    active_mass: float = 0.0
+    area: float = 0.0
+    one_c: str = ""
+    preset: str = ""
+    seed: int = 0
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A whole bench. path: the file it came from. speed: laboratory s a wall s, 1.0 is real."""
+
+    path: Path
+    speed: float
+    instruments: Mapping[str, InstrumentEntry]
+    channels: Mapping[str, ChannelEntry]
+    cells: Mapping[str, CellEntry]

@@ -1,0 +1,315 @@
+"""Reading `bench.toml`. Every error names file, line, table and key, and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from operando.instruments import units
+from operando.instruments.addresses import Address, parse_address
+from operando.instruments.bench import (
+    Bench,
+    CellEntry,
+    ChannelEntry,
+    InstrumentEntry,
+    SimulatedEntry,
+)
+from operando.instruments.errors import BadInputError
+from operando.instruments.parameters import unknown_key
+from operando.instruments.roles import ROLES, Expect
+from operando.instruments.toml_text import Section, TomlDocument
+from operando.instruments.units import format_quantity
+
+FASTEST = 1000.0
+"""Largest factor of scaled time."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_HOUR = 3600.0
+_SIMULATED = ("cell", "faults")
+
+
+def load_bench(path: Path | str) -> Bench:
+    """Read and check a bench file. Raises BadInputError. Touches no instrument."""
+    path = Path(path).absolute()
+    return parse_bench(TomlDocument.read(path))
+
+
+def parse_bench(document: TomlDocument) -> Bench:
+    """Check a bench file that was read. Raises BadInputError."""
+    root = Section(document, (), ("clock", "instruments", "channels", "cells"))
+    speed = _speed(document)
+    cells = {name: _cell(document, name) for name in _names(document, root, "cells")}
+    instruments = {
+        name: _instrument(document, name, cells) for name in _names(document, root, "instruments")
+    }
+    _refuse_shared_addresses(document, instruments)
+    _refuse_mixed_speed(document, instruments, speed)
+    channels = {
+        name: _channel(document, name, instruments, cells)
+        for name in _names(document, root, "channels")
+    }
+    _refuse_double_use(document, channels)
+    return Bench(document.path, speed, instruments, channels, cells)
+
+
+def _names(document: TomlDocument, root: Section, table: str) -> list[str]:
+    names = list(root.mapping(table))
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise document.error(
+                (table, name), "a name is made of letters, digits, _ and -, without spaces"
+            )
+    return names
+
+
+def _speed(document: TomlDocument) -> float:
+    clock = Section(document, ("clock",), ("speed",))
+    speed = clock.number("speed", 1.0)
+    if not 0.0 < speed <= FASTEST:
+        raise clock.error("speed", f"must be more than 0 and at most {FASTEST:g}, found {speed:g}")
+    return speed
+
+
+def _instrument(
+    document: TomlDocument, name: str, cells: Mapping[str, CellEntry]
+) -> InstrumentEntry:
+    key = ("instruments", name)
+    table = Section(document, key, ("driver", "address", "expect", "settings", "simulated"))
+    if not table.text("driver"):
+        raise table.missing("driver", 'driver = "keithley-2450"')
+    if not table.text("address"):
+        raise table.missing("address", 'address = "TCPIP::192.168.0.10::5025::SOCKET"')
+    address = _address(document, table)
+    expect = Section(document, (*key, "expect"), ("serial", "model", "firmware"))
+    simulated = _simulated(document, key, cells) if "simulated" in table else None
+    if simulated is not None:
+        _refuse_reach(table, address)
+    return InstrumentEntry(
+        name=name,
+        driver=table.text("driver"),
+        address=address.text,
+        where=document.where(*key),
+        expect=Expect(expect.text("serial"), expect.text("model"), expect.text("firmware")),
+        settings=table.mapping("settings"),
+        simulated=simulated,
+    )
+
+
+def _address(document: TomlDocument, table: Section) -> Address:
+    try:
+        return parse_address(table.text("address"), document.path.parent)
+    except BadInputError as error:
+        raise table.error("address", str(error)) from None
+
+
+def _simulated(
+    document: TomlDocument, key: tuple[str, ...], cells: Mapping[str, CellEntry]
+) -> SimulatedEntry:
+    key = (*key, "simulated")
+    written = Section(document, key[:-1], ("driver", "address", "expect", "settings", "simulated"))
+    keys = list(written.mapping("simulated"))
+    table = Section(document, key, keys)
+    for name in keys:
+        # All other keys are the device's own, so only what looks like a slip is refused here.
+        if name not in _SIMULATED and difflib.get_close_matches(name, _SIMULATED, 1, 0.75):
+            raise table.error(name, unknown_key(name, list(_SIMULATED)))
+    cell = table.text("cell")
+    if cell and cell not in cells:
+        raise table.error("cell", f"there is no [cells.{cell}]; {_listed('cells', cells)}")
+    options = {name: value for name, value in table.table.items() if name not in _SIMULATED}
+    return SimulatedEntry(cell, table.text("faults", "none"), options)
+
+
+def _listed(what: str, names: Mapping[str, object]) -> str:
+    return f"{what} of this bench: {', '.join(names) or 'none'}"
+
+
+def _refuse_reach(table: Section, address: Address) -> None:
+    """A simulated instrument must not sit where a real one could answer."""
+    if address.host:
+        if not address.is_loopback:
+            raise table.error(
+                "address",
+                f"a simulated instrument is reached at 127.0.0.1 alone, not at {address.host}; "
+                "correct the address, or remove the table `simulated`",
+            )
+    elif not address.is_private_path:
+        raise table.error(
+            "address",
+            f"a simulated instrument cannot be at {address.text}, where a real one may be; use "
+            '"TCPIP::127.0.0.1::5025::SOCKET" or a path of its own such as "serial:pty/smu1"',
+        )
+
+
+def _refuse_shared_addresses(
+    document: TomlDocument, instruments: Mapping[str, InstrumentEntry]
+) -> None:
+    taken: dict[str, str] = {}
+    for name, entry in instruments.items():
+        key = parse_address(entry.address).key
+        if key in taken:
+            other = taken[key]
+            raise document.error(
+                ("instruments", name, "address"),
+                f"{entry.address} is the address of {other} already "
+                f"({document.where('instruments', other, 'address')})",
+            )
+        taken[key] = name
+
+
+def _refuse_mixed_speed(
+    document: TomlDocument, instruments: Mapping[str, InstrumentEntry], speed: float
+) -> None:
+    real = [entry for entry in instruments.values() if entry.simulated is None]
+    if speed != 1.0 and real:
+        raise document.error(
+            ("clock", "speed"),
+            f"is {speed:g}, but {real[0].name} is a real instrument ({real[0].where}). Simulated "
+            "and real instruments on one bench only at speed 1",
+        )
+
+
+def _channel(
+    document: TomlDocument,
+    name: str,
+    instruments: Mapping[str, InstrumentEntry],
+    cells: Mapping[str, CellEntry],
+) -> ChannelEntry:
+    key = ("channels", name)
+    written = document.table["channels"]
+    assert isinstance(written, Mapping)
+    for role in written[name] if isinstance(written[name], Mapping) else ():
+        if role not in ROLES and role not in ("cell", "shared"):
+            message = unknown_key(role, [*ROLES, "cell", "shared"])
+            raise document.error((*key, role), message.replace("unknown key", "unknown role"))
+    table = Section(document, key, (*ROLES, "cell", "shared"))
+    roles = {role: table.text(role) for role in table.table if role in ROLES}
+    shared = table.texts("shared")
+    for place, instrument in [*roles.items(), *(("shared", one) for one in shared)]:
+        if instrument not in instruments:
+            raise table.error(
+                place,
+                f"there is no [instruments.{instrument}]; {_listed('instruments', instruments)}",
+            )
+    repeated = [one for one in shared if shared.count(one) > 1 or one in roles.values()]
+    if repeated:
+        raise table.error("shared", f"{repeated[0]} is named twice in this channel")
+    cell = table.text("cell")
+    if cell and cell not in cells:
+        raise table.error("cell", f"there is no [cells.{cell}]; {_listed('cells', cells)}")
+    for instrument in roles.values():
+        simulated = instruments[instrument].simulated
+        if simulated is None or not simulated.cell:
+            continue
+        if cell and simulated.cell != cell:
+            raise table.error(
+                "cell" if "cell" in table else next(iter(roles)),
+                f"the channel has cell {cell}, but {instrument} is simulated on cell "
+                f"{simulated.cell} ({document.where('instruments', instrument, 'simulated')})",
+            )
+        cell = simulated.cell
+    return ChannelEntry(name, document.where(*key), roles, cell, shared)
+
+
+def _refuse_double_use(document: TomlDocument, channels: Mapping[str, ChannelEntry]) -> None:
+    users: dict[str, str] = {}
+    cells: dict[str, str] = {}
+    for channel in channels.values():
+        for role, instrument in channel.roles.items():
+            other = users.setdefault(instrument, channel.name)
+            if other != channel.name:
+                raise document.error(
+                    ("channels", channel.name, role),
+                    f"{instrument} belongs to channel {other} already; an instrument that serves "
+                    "several channels is listed under `shared` of each",
+                )
+        if channel.cell:
+            other = cells.setdefault(channel.cell, channel.name)
+            if other != channel.name:
+                raise document.error(
+                    ("channels", channel.name, "cell"),
+                    f"cell {channel.cell} is on channel {other} already",
+                )
+    for channel in channels.values():
+        for instrument in channel.shared:
+            if instrument in users:
+                raise document.error(
+                    ("channels", channel.name, "shared"),
+                    f"{instrument} has a role of channel {users[instrument]} and cannot be shared",
+                )
+
+
+_CELL = ("capacity", "active_mass", "one_c", "area", "preset", "seed", "metadata")
+
+
+def _cell(document: TomlDocument, name: str) -> CellEntry:
+    table = Section(document, ("cells", name), _CELL)
+    mass = _positive(table, "active_mass", "kg", "16.96 mg")
+    area = _positive(table, "area", "m2", "1.131 cm2")
+    capacity, words = _one_c(table, mass, area)
+    return CellEntry(
+        name=name,
+        where=document.where("cells", name),
+        capacity=capacity,
+        active_mass=mass,
+        area=area,
+        one_c=words,
+        preset=table.text("preset"),
+        seed=table.whole("seed"),
+        metadata=table.mapping("metadata"),
+    )
+
+
+def _positive(table: Section, name: str, unit: str, example: str) -> float:
+    """A positive quantity, 0.0 when absent. A bare number is refused: nobody weighs in kg."""
+    if name not in table:
+        return 0.0
+    written = table.table[name]
+    if not isinstance(written, str):
+        raise table.error(name, f'write it with its unit, such as "{example}", not {written!r}')
+    try:
+        value = units.parse_quantity(written, unit)
+    except BadInputError as error:
+        raise table.error(name, str(error)) from None
+    if value <= 0.0:
+        raise table.error(name, f'must be more than zero, found "{written}"')
+    return value
+
+
+def _one_c(table: Section, mass: float, area: float) -> tuple[float, str]:
+    """Capacity that 1C refers to, in C (ampere seconds), and how it was defined."""
+    if "capacity" in table:
+        if "one_c" in table:
+            raise table.error("one_c", "1C is defined by capacity already; state one of the two")
+        capacity = _positive(table, "capacity", "As", "3.14 mAh")
+        return capacity, f"1C = {_milliamperes(capacity)}, from the stated capacity"
+    if "one_c" not in table:
+        return 0.0, ""
+    written = table.table["one_c"]
+    example = 'such as "185 mA/g" (with active_mass) or "3 mA/cm2" (with area)'
+    if not isinstance(written, str):
+        raise table.error("one_c", f"write it with its unit, {example}, not {written!r}")
+    try:
+        measured = units.parse_measured(written)
+    except BadInputError as error:
+        raise table.error("one_c", f"{error}; write it {example}") from None
+    per_mass = units.CURRENT.times(units.MASS, -1)
+    per_area = units.CURRENT.times(units.AREA, -1)
+    if measured.dimension not in (per_mass, per_area):
+        raise table.error("one_c", f'"{written}" is {units.name(measured.dimension)}; write it '
+                          f"{example}")  # fmt: skip
+    of_mass = measured.dimension == per_mass
+    name, size, unit = ("active_mass", mass, "kg") if of_mass else ("area", area, "m2")
+    if not size:
+        raise table.error("one_c", f'"{written}" needs {name}; state it for this cell too')
+    if measured.value <= 0.0:
+        raise table.error("one_c", f'must be more than zero, found "{written}"')
+    capacity = measured.value * size * _HOUR
+    words = f"{written} x {format_quantity(size, unit, digits=4)}"
+    return capacity, f"1C = {words} = {_milliamperes(capacity)}"
+
+
+def _milliamperes(capacity: float) -> str:
+    return format_quantity(capacity / _HOUR, "A", digits=4)
