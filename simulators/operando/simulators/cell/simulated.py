@@ -1,0 +1,410 @@
+"""The simulated cell: a single-particle electrode model behind an electrical port.
+
+The cell integrates on its own grid of steps, which starts anew at every change of control and
+nowhere else. It looks one step ahead; a poll interpolates inside that step and leaves no trace, so
+that the trajectory does not depend on who asks, nor how often. Equations, parameters and limits:
+`docs/explanation/cell-model.md`.
+"""
+
+import math
+from dataclasses import replace
+
+from operando.simulators.cell.electrochemistry import Electrochemistry
+from operando.simulators.cell.parameters import CellParameters, load_preset
+from operando.simulators.cell.state import Branch, CellState, Point, Regulation, Source, Terminal
+from operando.simulators.cell.stepping import error_of_step, terms
+
+FIRST_STEP = 5e-3
+"""Length of the first step after a change of control, s."""
+LONGEST_STEP = 900.0
+"""s. Even a resting cell is looked at this often: the interphases still grow."""
+CURRENT_WEIGHT = 20.0
+"""What multiplies current times ohmic resistance where a step is judged by its current: under a
+held voltage the errors of current add up to charge, so it is followed more closely."""
+SHORTEST_STEP = 1e-6
+"""A step this short is taken whatever its error, s."""
+
+
+class SimulatedCell:
+    """A cell with two terminals, a temperature and a thickness.
+
+    The times given to its methods are laboratory time in s and must not decrease from call to
+    call (ValueError). Positive current charges the cell. Switching to another current acts on the
+    terminals at once: there is no double layer.
+    """
+
+    area: float
+    """Electrode area, m2."""
+    active_mass: float
+    """Mass of active material, kg."""
+    nominal_capacity: float
+    """Charge that defines 1C, C: a current of this over 3600 s is 1C."""
+    assembled_at: float
+    """Laboratory time of assembly, s."""
+
+    def __init__(
+        self, parameters: CellParameters, *, seed: int | None = 0, start: float = 0.0
+    ) -> None:
+        """Assemble a cell.
+
+        parameters: of the nominal cell. seed: which cell of the batch; 0 or None is the nominal
+        one. start: laboratory time of assembly, s.
+        """
+        p = parameters.manufactured(seed or 0)
+        self.parameters = p
+        self.area = p.area
+        self.active_mass = p.active_loading * p.area
+        self.nominal_capacity = p.nominal_specific_capacity * self.active_mass
+        self.assembled_at = start
+        self._temperature = p.reference_temperature
+        self._physics = Electrochemistry(p)
+        fresh = self._physics.fresh(start)
+        self._initial_strain = fresh.strain
+        self._now = start
+        # The running step reaches from _begin to _end; _before is the point before on the same
+        # stretch of control, if there is one.
+        self._before: Point | None = None
+        self._begin = fresh
+        self._end = fresh
+        self._history: list[tuple[float, float, float]] = []
+        self._length = FIRST_STEP
+        self._source = Source(Regulation.OPEN)
+        self._branch = Branch(Regulation.OPEN)
+        # Where the source leaves its branch at the end of the running step: the branch it takes.
+        self._next_branch: Branch | None = None
+        self._just_switched = False
+        self._voltage = self._current = (0.0, 0.0, 0.0)
+        self._engage()
+
+    @classmethod
+    def from_preset(cls, name: str, *, seed: int | None = 0, start: float = 0.0) -> "SimulatedCell":
+        """Assemble a cell from a preset; KeyError, with the names there are, for an unknown one."""
+        return cls(load_preset(name).parameters, seed=seed, start=start)
+
+    # -- electrical port
+
+    def open_circuit(self, now: float) -> None:
+        """Disconnect whatever is connected."""
+        self._control(now, Source(Regulation.OPEN))
+
+    def source_voltage(
+        self, now: float, level: float, current_limit: float, resistance: float = 0.0
+    ) -> None:
+        """Connect a voltage source that limits its current both ways.
+
+        level: V, held at the source's side of the leads. current_limit: A, a magnitude.
+        resistance: of the leads in series, ohm.
+        """
+        source = Source(Regulation.VOLTAGE, level, abs(current_limit), max(resistance, 0.0))
+        self._control(now, source)
+
+    def source_current(self, now: float, level: float, voltage_limit: float) -> None:
+        """Connect a current source that limits its voltage both ways.
+
+        level: A, positive charges. voltage_limit: V, a magnitude. A cell whose voltage lies
+        outside it is pulled to it, with whatever current that takes.
+        """
+        self._control(now, Source(Regulation.CURRENT, level, abs(voltage_limit)))
+
+    def terminal(self, now: float) -> Terminal:
+        """Return voltage (V), current (A) and regulation at the terminals."""
+        if now > self._end.time:
+            self._run(now)
+        if not now >= self._now:
+            self._check(now)
+        self._now = now
+        t = now - self._begin.time
+        u = now - self._end.time
+        v0, v1, v2 = self._voltage
+        i0, i1, i2 = self._current
+        return Terminal(v0 + t * (v1 + u * v2), i0 + t * (i1 + u * i2), self._branch.regulation)
+
+    def advance(self, now: float) -> None:
+        """Make the state valid up to a time (s); every other method does so by itself."""
+        self._check(now)
+        if now > self._end.time:
+            self._run(now)
+        self._now = now
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of the whole cell, K."""
+        return self._temperature
+
+    def set_temperature(self, now: float, kelvin: float) -> None:
+        """Set the temperature of the whole cell, K."""
+        if not (math.isfinite(kelvin) and 150.0 < kelvin < 600.0):
+            raise ValueError(f"a cell needs a temperature between 150 and 600 K, not {kelvin!r}")
+        if kelvin == self._temperature:
+            self.advance(now)
+            return
+        self._cut(now)
+        self._temperature = kelvin
+        self._physics.set_temperature(kelvin)
+        self._engage()
+
+    # -- mechanics
+
+    def thickness_change(self, now: float) -> float:
+        """Return what both electrodes have gained in thickness since assembly, m."""
+        self.advance(now)
+        strain = self._linear(self._begin.strain, self._end.strain) - self._initial_strain
+        plated = self.parameters.counter_expansion * self._charge() / self.area
+        return plated + strain * self._physics.cathode_height
+
+    # -- truth
+
+    def charge_passed(self, now: float) -> float:
+        """Return the net charge since assembly, C; positive charged the cell."""
+        self.advance(now)
+        return self._charge()
+
+    def throughput(self, now: float) -> float:
+        """Return the absolute charge passed since assembly, C."""
+        self.advance(now)
+        return self._linear(self._begin.throughput, self._end.throughput)
+
+    def lithiation(self, now: float) -> float:
+        """Return the mean lithium content of the connected active material."""
+        self.advance(now)
+        begin = self._begin
+        extracted = (self._charge() - begin.charge) / self._physics.capacity / begin.connected
+        return self._physics.sphere.mean(begin.x) - extracted
+
+    def open_circuit_voltage(self, now: float) -> float:
+        """Return the voltage the cell would relax to if it were left alone, V."""
+        positive = self._linear(self._begin.positive, self._end.positive)
+        return self._physics.rest_voltage(self.lithiation(now), positive)
+
+    def charge_transfer_resistance(self, now: float) -> float:
+        """Return the cathode's arc diameter, ohm: Butler-Volmer slope and films together.
+
+        Taken at zero current and the surface composition of this moment.
+        """
+        state = self.state(now)
+        contact = state.contact_fraction
+        return self._physics.charge_transfer_resistance(
+            state.surface_lithiation, contact, state.connected_fraction
+        ) + self._physics.film_resistance(state.interphase_thickness, contact)
+
+    def state(self, now: float) -> CellState:
+        """Return the inner state at a time, between the ends of a step linearly."""
+        lithiation = self.lithiation(now)
+        begin, end, linear = self._begin, self._end, self._linear
+        charge = self._charge()
+        p = self.parameters
+        consumed = p.counter_interphase_rate * math.sqrt(now - self.assembled_at)
+        return CellState(
+            time=now,
+            lithiation=lithiation,
+            surface_lithiation=linear(begin.x[-1], end.x[-1]),
+            contact_fraction=linear(begin.contact, end.contact),
+            connected_fraction=linear(begin.connected, end.connected),
+            interphase_thickness=linear(begin.interphase, end.interphase),
+            counter_interphase_charge=consumed,
+            void_fraction=0.0,
+            counter_lithium=p.counter_inventory + charge / self.area - consumed,
+            charge=charge,
+            throughput=linear(begin.throughput, end.throughput),
+        )
+
+    # -- inside the running step
+
+    def _linear(self, begin: float, end: float) -> float:
+        """Return a quantity at the present time from its values at the ends of the step."""
+        length = self._end.time - self._begin.time
+        if length <= 0.0:
+            return end
+        return begin + (end - begin) * (self._now - self._begin.time) / length
+
+    def _charge(self) -> float:
+        """Return the net charge (C), a cubic through charge and current at the ends of the step."""
+        begin, end = self._begin, self._end
+        length = end.time - begin.time
+        if length <= 0.0:
+            return end.charge
+        s = (self._now - begin.time) / length
+        rise = end.charge - begin.charge
+        first, last = begin.current * length, end.current * length
+        return begin.charge + s * (
+            first + s * (3.0 * rise - 2.0 * first - last + s * (first + last - 2.0 * rise))
+        )
+
+    # -- control
+
+    def _check(self, now: float) -> None:
+        if not now >= self._now:
+            raise ValueError(f"time must not decrease: asked for {now!r} s after {self._now!r} s")
+
+    def _control(self, now: float, source: Source) -> None:
+        """Replace the source from a time on; the same source again changes nothing."""
+        if not (math.isfinite(source.level + source.limit + source.resistance)):
+            raise ValueError(f"a source needs finite numbers, not {source!r}")
+        if source == self._source:
+            self.advance(now)
+            return
+        self._cut(now)
+        self._source = source
+        self._engage()
+
+    def _cut(self, now: float) -> None:
+        """End the running step at a time, as if it had been planned so."""
+        self.advance(now)
+        if self._begin.time < now < self._end.time:
+            self._end = self._step(now - self._begin.time)
+        elif now == self._begin.time:
+            self._end = self._begin
+
+    def _engage(self) -> None:
+        """Start the grid anew, with the branch that the source takes on the present state."""
+        source, point = self._source, self._end
+        instant = self._physics.instant_voltage
+        level, limit, lead = source.level, source.limit, source.resistance
+        if source.regulation is Regulation.OPEN:
+            branch = Branch(Regulation.OPEN)
+        elif source.regulation is Regulation.VOLTAGE:
+            if instant(point, limit) + limit * lead <= level:
+                branch = Branch(Regulation.CURRENT, limit)
+            elif instant(point, -limit) - limit * lead >= level:
+                branch = Branch(Regulation.CURRENT, -limit)
+            else:
+                branch = Branch(Regulation.VOLTAGE, level, lead)
+        else:
+            voltage = instant(point, level)
+            if abs(voltage) <= limit:
+                branch = Branch(Regulation.CURRENT, level)
+            else:
+                branch = Branch(Regulation.VOLTAGE, math.copysign(limit, voltage))
+        self._switch(branch)
+        self._just_switched = False
+
+    def _switch(self, branch: Branch) -> None:
+        """Start the grid anew at the end of the last step, with a given branch."""
+        point = self._end
+        self._branch = branch
+        self._next_branch = None
+        if branch.regulation is Regulation.VOLTAGE:
+            current = self._physics.instant_current(point, branch)
+            voltage = branch.level - current * branch.resistance
+        else:
+            current = branch.level
+            voltage = self._physics.instant_voltage(point, current)
+        self._before = None
+        self._begin = self._end = replace(point, current=current, voltage=voltage)
+        self._length = FIRST_STEP
+        held = branch.regulation is Regulation.VOLTAGE
+        value = current * self._physics.ohmic * CURRENT_WEIGHT if held else voltage
+        self._history = [(point.time, value, point.x[-1])]
+        self._voltage = (voltage, 0.0, 0.0)
+        self._current = (current, 0.0, 0.0)
+        self._just_switched = True
+
+    # -- grid
+
+    def _run(self, now: float) -> None:
+        """Take steps until one reaches a time (s)."""
+        if not math.isfinite(now):
+            raise ValueError(f"a time must be finite, not {now!r}")
+        while self._end.time < now:
+            if self._next_branch is not None:
+                self._switch(self._next_branch)
+            self._take_step()
+
+    def _step(self, length: float) -> Point:
+        return self._physics.step(self._before, self._begin, self._branch, length)
+
+    def _take_step(self) -> None:
+        """Take the next step, as long as its error and the source's branch allow."""
+        if self._end is not self._begin:
+            self._before, self._begin = self._begin, self._end
+        begin, history = self._begin, self._history
+        # The error is judged by what is free: voltage, or current times a resistance.
+        held = self._branch.regulation is Regulation.VOLTAGE
+        resistance = self._physics.ohmic * CURRENT_WEIGHT
+        length = self._length
+        while True:
+            end = self._step(length)
+            value = end.current * resistance if held else end.voltage
+            error = error_of_step(history, end.time, value, end.x[-1])
+            if error <= 1.0 or length <= SHORTEST_STEP:
+                break
+            length = max(length * max(0.2, 0.8 * error ** (-1.0 / 3.0)), SHORTEST_STEP)
+        growth = 2.0 if error < 0.06 else max(0.3, 0.8 * error ** (-1.0 / 3.0))
+        self._length = min(length * growth, LONGEST_STEP)
+        # The first step after a switch is not searched for the next one, so that laboratory time
+        # goes on whatever the source does.
+        if self._just_switched:
+            self._just_switched = False
+        else:
+            end = self._find_switch(end, length)
+            value = end.current * resistance if held else end.voltage
+        self._end = end
+        history.append((end.time, value, end.x[-1]))
+        if len(history) > 3:
+            del history[0]
+        before = self._before
+        times = (begin.time, end.time) if before is None else (begin.time, end.time, before.time)
+        self._voltage = terms(
+            times, begin.voltage, end.voltage, begin.voltage if before is None else before.voltage
+        )
+        self._current = terms(
+            times, begin.current, end.current, begin.current if before is None else before.current
+        )
+
+    def _excess(self, point: Point) -> tuple[float, Branch] | None:
+        """Return how far a point lies beyond its branch (> 0: beyond), with the branch to take.
+
+        In V on a held current, in A on a held voltage. None where nothing ends the branch.
+        """
+        source, branch = self._source, self._branch
+        if source.regulation is Regulation.OPEN or source.limit == 0.0:
+            return None
+        held_current = branch.regulation is Regulation.CURRENT
+        # A held voltage is left a little beyond the limit, so that rounding does not switch.
+        if source.regulation is Regulation.VOLTAGE:
+            if held_current:
+                excess = point.voltage + point.current * source.resistance - source.level
+                return math.copysign(1.0, branch.level) * excess, Branch(
+                    Regulation.VOLTAGE, source.level, source.resistance
+                )
+            limit = math.copysign(source.limit, point.current)
+            margin = 1e-15 + 1e-9 * source.limit
+            return abs(point.current) - source.limit - margin, Branch(Regulation.CURRENT, limit)
+        if held_current:
+            limit = math.copysign(source.limit, point.voltage)
+            return abs(point.voltage) - source.limit, Branch(Regulation.VOLTAGE, limit)
+        margin = 1e-15 + 1e-9 * abs(source.level)
+        excess = math.copysign(1.0, branch.level) * (point.current - source.level) - margin
+        return excess, Branch(Regulation.CURRENT, source.level)
+
+    def _find_switch(self, end: Point, length: float) -> Point:
+        """Shorten a step to where the source leaves its branch, if it does within the step."""
+        found = self._excess(end)
+        if found is None or found[0] <= 0.0:
+            return end
+        beyond, self._next_branch = found
+        start = self._excess(self._begin)
+        if start is None or start[0] >= 0.0:
+            # Already beyond at the start of the step, where an unsearched step can end.
+            return self._step(min(length, FIRST_STEP))
+        low, high, below = 0.0, length, start[0]
+        point, side = end, 0
+        for _ in range(60):
+            # Illinois variant of the secant rule: it keeps the bracket.
+            middle = high - beyond * (high - low) / (beyond - below)
+            if not low < middle < high:
+                middle = 0.5 * (low + high)
+            point = self._step(middle)
+            result = self._excess(point)
+            excess = 0.0 if result is None else result[0]
+            if abs(excess) < 1e-12 or high - low < 1e-9:
+                break
+            if excess > 0.0:
+                high, beyond = middle, excess
+                below *= 0.5 if side > 0 else 1.0
+                side = 1
+            else:
+                low, below = middle, excess
+                beyond *= 0.5 if side < 0 else 1.0
+                side = -1
+        return point

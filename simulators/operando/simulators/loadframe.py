@@ -1,0 +1,91 @@
+"""A load frame of finite stiffness around a simulated cell: thickness becomes pressure."""
+
+import math
+
+from operando.simulators.cell import SimulatedCell
+
+PISTON_AREA = 1.3273e-4
+"""Area of the 13 mm die, m2: seed 002 section 2.3 line 78."""
+
+PRELOAD = 8e6 * PISTON_AREA
+"""Force after assembly, N: 8 MPa. A cap torque of 5 N m (seed 002 section 2.3 line 78) is about
+6-9 MPa for a 20-30 mm thread with a friction coefficient of 0.2 (assumed)."""
+
+STIFFNESS = 1e7
+"""Stiffness of the frame, N/m: 10 N/um, plausible between 1 and 50 (assumed)."""
+
+THERMAL_PRESSURE = 5e4
+"""Pressure per temperature, Pa/K: 60 mm of steel against that stiffness (derived)."""
+
+RELAXATION = 0.005
+"""Share of the preload lost per decade of time by creep of the stack (assumed, 0 to 0.03)."""
+
+RELAXATION_TIME = 60.0
+"""Time after assembly from which those decades count, s (assumed)."""
+
+
+class LoadFrame:
+    """Load frame of finite stiffness in series with the stack.
+
+    The force depends on the state of the cell and on time only; asking for it changes nothing.
+    """
+
+    def __init__(
+        self,
+        cell: SimulatedCell,
+        *,
+        stiffness: float = STIFFNESS,
+        stack_stiffness: float | None = None,
+        preload: float = PRELOAD,
+        area: float = PISTON_AREA,
+        thermal_pressure: float = THERMAL_PRESSURE,
+        relaxation: float = RELAXATION,
+        start: float | None = None,
+    ) -> None:
+        """Clamp a cell.
+
+        stiffness: of the frame, N/m; 0 is a frame that keeps the force constant.
+        stack_stiffness: of pellet and electrodes, N/m, in series with the frame; None is rigid.
+        preload: force at the start, N. area: of the piston, m2.
+        thermal_pressure: Pa/K, against the temperature at the start.
+        relaxation: share of the preload lost per decade of time; 0 switches it off.
+        start: laboratory time of clamping, s; None is the time of the cell's assembly.
+        """
+        for name, value in (("stiffness", stiffness), ("preload", preload)):
+            if not (math.isfinite(value) and value >= 0.0):
+                raise ValueError(f"{name} must be finite and not negative, not {value!r}")
+        if stack_stiffness is not None and not stack_stiffness > 0.0:
+            raise ValueError(f"stack_stiffness must be positive, not {stack_stiffness!r}")
+        if not area > 0.0:
+            raise ValueError(f"area must be positive, not {area!r}")
+        self.cell = cell
+        self.area = area
+        self.preload = preload
+        self.thermal_pressure = thermal_pressure
+        self.relaxation = relaxation
+        if stiffness == 0.0:
+            self.stiffness = 0.0
+        elif stack_stiffness is None:
+            self.stiffness = stiffness
+        else:
+            self.stiffness = 1.0 / (1.0 / stiffness + 1.0 / stack_stiffness)
+        self.start = cell.assembled_at if start is None else start
+        self._temperature = cell.temperature
+
+    def force(self, now: float) -> float:
+        """Return the force on the stack at a laboratory time (s), N; never negative."""
+        change = self.cell.thickness_change(now) * self.stiffness
+        if self.stiffness > 0.0:
+            change += (
+                self.thermal_pressure * self.area * (self.cell.temperature - self._temperature)
+            )
+            change -= (
+                self.preload
+                * self.relaxation
+                * math.log10(1.0 + max(now - self.start, 0.0) / RELAXATION_TIME)
+            )
+        return max(self.preload + change, 0.0)
+
+    def pressure(self, now: float) -> float:
+        """Return the pressure on the stack, Pa: the force over the area of the piston."""
+        return self.force(now) / self.area
