@@ -1,0 +1,32 @@
+"""The durable record of a run: its writer, its reader, its exports."""
+
+from operando.records.bdf import Exported, export_csv, export_parquet
+from operando.records.charge import Increments, increments
+from operando.records.reader import (
+    Gap,
+    JournalEntry,
+    LimitEvent,
+    Record,
+    Step,
+    find_records,
+)
+from operando.records.recorder import SqliteRecorder
+from operando.records.verification import Verification, canonical_dump, verify
+
+__all__ = [
+    "Exported",
+    "Gap",
+    "Increments",
+    "JournalEntry",
+    "LimitEvent",
+    "Record",
+    "SqliteRecorder",
+    "Step",
+    "Verification",
+    "canonical_dump",
+    "export_csv",
+    "export_parquet",
+    "find_records",
+    "increments",
+    "verify",
+]

@@ -1,0 +1,166 @@
+"""Figures: what they draw, how it is labelled, and that simulated data are marked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from operando.evaluation import (
+    draw_capacity_by_cycle,
+    draw_time_series,
+    draw_voltage_capacity,
+    figures,
+)
+from operando.instruments.errors import BadInputError
+
+pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.usefixtures("fonts")
+MakeRecord = Any
+DRAW: list[Callable[..., Path]] = [draw_voltage_capacity, draw_time_series, draw_capacity_by_cycle]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are made."""
+    made: list[Any] = []
+    original = figures._figure
+
+    @contextmanager
+    def spy(*arguments: Any) -> Iterator[tuple[Any, Any]]:
+        with original(*arguments) as (fig, save):
+            made.append(fig)
+            yield fig, save
+
+    monkeypatch.setattr(figures, "_figure", spy)
+    return made
+
+
+def everything_drawn(fig: Any) -> list[Any]:
+    """Texts of the figure with their boxes, as drawn."""
+    fig.draw_without_rendering()  # saving was at another resolution
+    renderer = fig.canvas.get_renderer()
+    texts = [artist for artist in fig.findobj() if hasattr(artist, "get_text")]
+    return [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in texts
+        if text.get_visible() and text.get_text().strip()
+    ]
+
+
+@pytest.mark.parametrize("draw", DRAW)
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_nothing_is_clipped_and_simulated_data_are_marked(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any], draw: Any, count: int
+) -> None:
+    cells = [make_record.cell(name=f"NCM811 with coating {n}", fade=0.1 * n) for n in range(count)]
+    path = draw([make_record(cell) for cell in cells], tmp_path / "out" / "figure.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    (fig,) = drawn
+    texts = everything_drawn(fig)
+    assert "SIMULATED DATA" in [text for text, _ in texts]
+    width, height = fig.canvas.get_width_height()
+    for text, box in texts:
+        if text.replace("−", "-").replace(".", "").lstrip("-").isdigit():
+            continue  # ticks beyond the axis are text too, but not drawn
+        assert box.x0 >= -1, text
+        assert box.y0 >= -1, text
+        assert box.x1 <= width + 1, text
+        assert box.y1 <= height + 1, text
+
+
+def test_measured_data_are_not_marked_and_mixtures_are(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    measured = make_record(make_record.cell(name="m"), simulated=False)
+    simulated = make_record(make_record.cell(name="s"))
+    draw_time_series(measured, tmp_path / "a.png")
+    draw_time_series([measured, simulated], tmp_path / "b.png")
+    titles = [fig.get_suptitle() for fig in drawn]
+    assert titles == ["", "PARTLY SIMULATED DATA"]
+
+
+def test_voltage_is_drawn_against_the_specific_capacity_of_each_half(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    record = make_record()
+    draw_voltage_capacity(record, tmp_path / "a.png")
+    (ax,) = drawn[0].axes
+    assert ax.get_xlabel() == "Specific capacity / mAh g⁻¹"
+    assert ax.get_ylabel() == "Voltage / V"
+    charge, discharge = ax.get_lines()[:2]
+    assert charge.get_color() == discharge.get_color()
+    assert charge.get_xdata()[0] == 0.0
+    assert charge.get_xdata()[-1] == pytest.approx(4.1188 / 3.6 / 0.01, rel=1e-4)
+    assert discharge.get_xdata()[-1] == pytest.approx(0.98 * charge.get_xdata()[-1])
+    assert len(charge.get_xdata()) == len(record.samples(step=1)["time"])  # nothing thinned
+
+
+def test_without_mass_the_axis_says_capacity(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    draw_voltage_capacity(make_record(mass=0.0), tmp_path / "a.png")
+    assert drawn[0].axes[0].get_xlabel() == "Capacity / mAh"
+
+
+def test_chosen_cycles_alone_are_drawn_and_a_wrong_choice_is_told(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    record = make_record()
+    draw_voltage_capacity(record, tmp_path / "a.png", cycles=[2])
+    assert len(drawn[0].axes[0].get_lines()) == 2
+    with pytest.raises(BadInputError, match=r"no such cycle to draw \(has \[1, 2\]\)"):
+        draw_voltage_capacity(record, tmp_path / "a.png", cycles=[7])
+
+
+def test_overlaid_records_share_a_panel_and_have_a_hue_each(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    records = [make_record(make_record.cell(name=name)) for name in ("a", "b")]
+    draw_voltage_capacity(records, tmp_path / "a.png", overlaid=True, labels=["CAEC", "bare"])
+    (ax,) = drawn[0].axes
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["CAEC: 1, 2", "bare: 1, 2"]
+    assert len(ax.get_lines()) == 8
+
+
+def test_time_series_are_in_hours_and_broken_at_gaps(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    draw_time_series(make_record(gap=(1003.0, 1047.0)), tmp_path / "a.png")
+    voltage, current, pressure = drawn[0].axes
+    labels = [ax.get_ylabel() for ax in (voltage, current, pressure)]
+    assert labels == ["Voltage / V", "Current / mA", "Pressure / MPa"]
+    assert pressure.get_xlabel() == "Time / h"
+    for ax in (voltage, current, pressure):
+        line = ax.get_lines()[0]
+        assert np.isnan(line.get_ydata()).sum() == 1
+    assert np.nanmax(current.get_lines()[0].get_ydata()) == pytest.approx(1.0)
+
+
+def test_no_global_state_of_matplotlib_is_changed(tmp_path: Path, make_record: MakeRecord) -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    draw_capacity_by_cycle(make_record(), tmp_path / "a.png")
+    assert dict(mpl.rcParams) == before
+
+
+def test_without_matplotlib_the_figure_says_what_to_install(
+    tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(BadInputError, match=r"operando\[report\]"):
+        draw_time_series(make_record(), tmp_path / "a.png")
+
+
+def test_labels_must_match_the_records(tmp_path: Path, make_record: MakeRecord) -> None:
+    with pytest.raises(BadInputError, match="1 records need as many labels, not 2"):
+        draw_time_series(make_record(), tmp_path / "a.png", labels=["a", "b"])
+    with pytest.raises(BadInputError, match="no record to draw"):
+        draw_time_series([], tmp_path / "a.png")
