@@ -1,0 +1,44 @@
+"""Protocols: steps, the runner that carries them out, one module an experiment."""
+
+from operando.protocols.cccv import cccv
+from operando.protocols.preflight import OpenCircuitWindow
+from operando.protocols.preview import Preview, preview, with_defaults
+from operando.protocols.protocol import Cell, Outcome, Plan, ProtocolFunction, Steps, protocol
+from operando.protocols.runner import Channel, Runner, RunResult, RunSettings, RunState
+from operando.protocols.sheet import SheetLine, limit_sheet, missing_limits
+from operando.protocols.steps import (
+    Block,
+    ConstantCurrent,
+    ConstantCurrentConstantVoltage,
+    ConstantVoltage,
+    Rest,
+    Step,
+)
+
+__all__ = [
+    "Block",
+    "Cell",
+    "Channel",
+    "ConstantCurrent",
+    "ConstantCurrentConstantVoltage",
+    "ConstantVoltage",
+    "OpenCircuitWindow",
+    "Outcome",
+    "Plan",
+    "Preview",
+    "ProtocolFunction",
+    "Rest",
+    "RunResult",
+    "RunSettings",
+    "RunState",
+    "Runner",
+    "SheetLine",
+    "Step",
+    "Steps",
+    "cccv",
+    "limit_sheet",
+    "missing_limits",
+    "preview",
+    "protocol",
+    "with_defaults",
+]

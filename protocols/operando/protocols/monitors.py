@@ -1,0 +1,83 @@
+"""Instruments that only watch: polled on their own grid, each reading at its own time."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import Protocol
+
+from operando.instruments.clock import Clock
+from operando.instruments.errors import CommunicationError, InstrumentError
+from operando.instruments.roles import Instrument
+from operando.instruments.samples import AuxReading
+
+
+class Monitor(Instrument, Protocol):
+    """A load cell, thermometer or glovebox sensor."""
+
+    async def measure(self) -> AuxReading | tuple[AuxReading, ...]:
+        """One reading, or one of each quantity."""
+        ...
+
+
+class MonitorSink(Protocol):
+    """Who wants to know what a monitor says."""
+
+    def on_aux(self, reading: AuxReading) -> None:
+        """A reading came."""
+        ...
+
+    async def on_monitor_failure(self, name: str, why: str) -> None:
+        """An outage began."""
+        ...
+
+    def on_crash(self, name: str, why: str) -> None:
+        """The watcher itself failed."""
+        ...
+
+
+async def watch(
+    name: str, monitor: Monitor, interval: float, clock: Clock, sink: MonitorSink
+) -> None:
+    """Poll a monitor every `interval` s of laboratory time until cancelled.
+
+    A reading that fails is reported once an outage; the session is renewed and polling goes on,
+    so that the limits on its quantities find them stale. The phase within the interval follows
+    from the name, so that many monitors do not speak at once.
+    """
+    phase = interval * (zlib.crc32(name.encode()) / 2**32)
+    due = clock.now() + phase
+    failing = False
+    try:
+        while True:
+            await clock.sleep_until(due)
+            try:
+                readings = await monitor.measure()
+            except InstrumentError as error:
+                if not failing:
+                    await sink.on_monitor_failure(name, str(error))
+                failing = True
+                await _renew(monitor)
+            else:
+                failing = False
+                if isinstance(readings, AuxReading):
+                    sink.on_aux(readings)
+                else:
+                    for reading in readings:
+                        sink.on_aux(reading)
+            due += interval
+            now = clock.now()
+            if due < now:
+                due += interval * (1 + (now - due) // interval)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:
+        sink.on_crash(name, f"{type(error).__name__}: {error}")
+        raise
+
+
+async def _renew(monitor: Monitor) -> None:
+    try:
+        await monitor.reconnect()
+    except CommunicationError:
+        return  # still out of reach: the next poll tries again

@@ -1,0 +1,85 @@
+"""A look at what a plan will ask for, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from operando.instruments.conditions import parse
+from operando.instruments.limits import Action, Limit
+from operando.protocols.protocol import Cell, Outcome, Plan
+from operando.protocols.runner import current_bound
+from operando.protocols.sheet import missing_limits
+from operando.protocols.steps import Step, elapsed_bound
+
+MOST_STEPS = 2000
+"""A preview of an adaptive protocol stops here; it cannot know how the cell will answer."""
+
+VOLTAGE_MARGIN_ABOVE = 0.05
+VOLTAGE_MARGIN_BELOW = 0.30
+CURRENT_MARGIN = 1.2
+"""Default limits: 50 mV above the window, 0.3 V below it (a freshly assembled cell may rest
+below its window), and 1.2 times the highest current. Our choice; a recipe overrides them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Steps as they would come if each ended by its first condition.
+
+    complete: the plan came to its end within MOST_STEPS. highest_current: A.
+    duration: s, estimated from the nominal capacity and the timed steps.
+    """
+
+    steps: tuple[Step, ...]
+    complete: bool
+    highest_current: float
+    duration: float
+
+
+def preview(plan: Plan, cell: Cell) -> Preview:
+    """Ask the plan for its steps with made-up outcomes. Raises BadInputError as the run would."""
+    steps: list[Step] = []
+    duration = 0.0
+    program = plan.steps(cell)
+    complete = False
+    try:
+        step = next(program)
+        while len(steps) < MOST_STEPS:
+            steps.append(step)
+            seconds = _duration(step, cell)
+            duration += seconds
+            step = program.send(
+                Outcome(len(steps), "condition", step.until[0], seconds, 0.0, 0.0, 0.0, 0.0)
+            )
+    except StopIteration:
+        complete = True
+    finally:
+        program.close()
+    highest = max((current_bound(step.setpoint(0.0)) for step in steps), default=0.0)
+    return Preview(tuple(steps), complete, highest, duration)
+
+
+def _duration(step: Step, cell: Cell) -> float:
+    bound = elapsed_bound(step.until)
+    if bound is not None:
+        return bound
+    current = current_bound(step.setpoint(0.0))
+    return cell.capacity / current if current and cell.entry.capacity else 0.0
+
+
+def with_defaults(limits: Iterable[Limit], plan: Plan, highest_current: float) -> tuple[Limit, ...]:
+    """The limits of a recipe, and default ones for what it leaves unguarded.
+
+    A run has an upper and a lower limit of its voltage and one of its current, always.
+    """
+    given = tuple(limits)
+    lower, upper = plan.window()
+    defaults = {
+        "over_voltage": f"voltage > {upper + VOLTAGE_MARGIN_ABOVE:.6g} V",
+        "under_voltage": f"voltage < {lower - VOLTAGE_MARGIN_BELOW:.6g} V",
+        "over_current": f"abs(current) > {CURRENT_MARGIN * highest_current:.6g} A",
+    }
+    return given + tuple(
+        Limit(f"{name} (default)", parse(defaults[name]), Action.TRIP)
+        for name in missing_limits(given)
+    )

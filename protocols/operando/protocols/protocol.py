@@ -1,0 +1,201 @@
+"""Protocols: Python generators of steps with typed parameters.
+
+A function decorated with `protocol` is called with its parameters and gives a `Plan`; the plan
+asks the function for steps once a cell is known. The function's first argument is the cell, the
+others are keyword parameters with defaults; strings with units are floats inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from operando.instruments.bench import CellEntry
+from operando.instruments.conditions import Condition
+from operando.instruments.errors import BadInputError
+from operando.instruments.parameters import Where, parameters_from
+from operando.protocols.steps import Block, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended.
+
+    index: running number of the step, from 1. reason: "condition", "cut-off" or "operator".
+    condition: the condition that ended it. duration: s, pauses excluded. charge: net, C.
+    energy: net, J. voltage, current: last reading, V and A.
+    """
+
+    index: int
+    reason: str
+    condition: Condition | None
+    duration: float
+    charge: float
+    energy: float
+    voltage: float
+    current: float
+
+    def ended_by(self, condition: Condition) -> bool:
+        """Whether this condition ended the step."""
+        return self.condition == condition
+
+
+Steps = Generator[Step | Block, Outcome, None]
+"""What a protocol function returns."""
+
+Program = Generator[Step, Outcome, None]
+"""The same with its blocks unrolled."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The cell under test, as a protocol sees it. capacity: C that 1C refers to."""
+
+    entry: CellEntry
+
+    @property
+    def name(self) -> str:
+        """Name on the bench."""
+        return self.entry.name
+
+    @property
+    def capacity(self) -> float:
+        """Charge that 1C passes in an hour, C (ampere seconds). Raises BadInputError if unknown."""
+        if self.entry.capacity <= 0.0:
+            raise BadInputError(
+                f"{self.entry.where or 'the cell'}: a C-rate needs the capacity of cell "
+                f'\'{self.name}\'; write capacity = "3.14 mAh", or active_mass = "16.96 mg" and '
+                f'one_c = "185 mA/g"'
+            )
+        return self.entry.capacity
+
+    @property
+    def area(self) -> float:
+        """Electrode area, m2; 0.0 when unknown."""
+        return self.entry.area
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A protocol with its parameters, ready for a cell."""
+
+    protocol: ProtocolFunction
+    parameters: Mapping[str, Any]
+
+    def steps(self, cell: Cell) -> Program:
+        """The generator of steps for this cell, blocks unrolled."""
+        return _flat(self.protocol.function(cell, **self.parameters))
+
+    def window(self) -> tuple[float, float]:
+        """Lowest and highest voltage that the protocol itself goes to, V."""
+        window = self.parameters.get("window")
+        if not (isinstance(window, tuple) and len(window) == 2):
+            raise BadInputError(
+                f"protocol {self.protocol.name} has no parameter 'window'; every protocol that "
+                "drives a cell needs its lowest and highest voltage there"
+            )
+        return float(window[0]), float(window[1])
+
+
+@dataclass(frozen=True)
+class ProtocolFunction:
+    """A protocol: call it with its parameters to get a plan.
+
+    name: of the function. source: where the procedure comes from. summary: first line of the
+    docstring. source_hash: SHA-256 of the module's text, for the record.
+    """
+
+    function: Callable[..., Steps]
+    name: str
+    source: str
+    summary: str
+    parameter_docs: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, **parameters: Any) -> Plan:
+        """Check the parameters and give a plan. Raises BadInputError."""
+        return self.plan(parameters, where=f"{self.name}(...)")
+
+    def plan(self, table: Mapping[str, object], *, where: Where) -> Plan:
+        """The same from a table. where: its place for messages, see `parameters_from`."""
+        return Plan(self, parameters_from(self.function, table, where))
+
+    def parameter_table(self) -> list[dict[str, str]]:
+        """Name, default and meaning of each parameter, as text."""
+        parameters = list(inspect.signature(self.function).parameters.values())[1:]
+        return [
+            {
+                "name": parameter.name,
+                "default": str(parameter.default),
+                "meaning": self.parameter_docs.get(parameter.name, ""),
+            }
+            for parameter in parameters
+        ]
+
+    @property
+    def source_hash(self) -> str:
+        """SHA-256 of the source text of the module that defines the protocol."""
+        module = inspect.getmodule(self.function)
+        text = inspect.getsource(module) if module is not None else ""
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def protocol(*, source: str) -> Callable[[Callable[..., Steps]], ProtocolFunction]:
+    """Make a generator function a protocol. source: the document it reproduces."""
+
+    def decorate(function: Callable[..., Steps]) -> ProtocolFunction:
+        doc = inspect.getdoc(function) or ""
+        return ProtocolFunction(
+            function=function,
+            name=function.__name__,
+            source=source,
+            summary=doc.partition("\n")[0],
+            parameter_docs=_parameter_docs(doc),
+        )
+
+    return decorate
+
+
+def _parameter_docs(doc: str) -> dict[str, str]:
+    """Lines "name, other: text" of a docstring, continued by indented lines."""
+    docs: dict[str, str] = {}
+    current: list[str] = []
+    for line in doc.splitlines()[1:]:
+        head, colon, text = line.partition(": ")
+        names = [name.strip() for name in head.split(",")]
+        if colon and not line.startswith(" ") and all(name.isidentifier() for name in names):
+            current = names
+            for name in names:
+                docs[name] = text.strip()
+        elif line.startswith("    ") and current:
+            for name in current:
+                docs[name] += " " + line.strip()
+        else:
+            current = []
+    return docs
+
+
+def _flat(steps: Steps) -> Program:
+    """Unroll blocks, passing outcomes back; a block's own outcome is that of its last step."""
+    try:
+        item = next(steps)
+        while True:
+            if isinstance(item, Block):
+                outcome = yield from _unrolled(item.steps, item.repeat)
+            else:
+                outcome = yield item
+            item = steps.send(outcome)
+    except StopIteration:
+        return
+
+
+def _unrolled(steps: Iterable[Step], repeat: int) -> Generator[Step, Outcome, Outcome]:
+    outcome: Outcome | None = None
+    for _ in range(repeat):
+        for step in steps:
+            outcome = yield step
+    if outcome is None:
+        raise BadInputError("a block needs at least one step and one repeat")
+    return outcome

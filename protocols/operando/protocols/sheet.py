@@ -1,0 +1,84 @@
+"""The limit sheet: where each limit of a run is enforced, how late it can act, what is left.
+
+It is made before the run from what instruments state about themselves; nothing is connected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
+from operando.instruments.conditions import voltage_bound
+from operando.instruments.limits import Action, Limit
+from operando.protocols.tally import ELECTRICAL
+
+EVENT_LOOP_DELAY = 0.010
+"""Allowance for this process's own scheduling, s; measured by `benchmarks/limit_latency.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SheetLine:
+    """One limit. layers: where it is enforced. latency: worst case of the runner's layer, s."""
+
+    name: str
+    when: str
+    action: str
+    layers: tuple[str, ...]
+    latency: float
+    without_host: str
+
+
+def limit_sheet(
+    limits: Iterable[Limit],
+    capabilities: Capabilities,
+    *,
+    poll_interval: float,
+    monitor_interval: float,
+    watchdog_time: float,
+) -> tuple[SheetLine, ...]:
+    """Lines of the sheet.
+
+    poll_interval, monitor_interval: wall s. watchdog_time: wall s from the death of the engine
+    to the output being read back open.
+    """
+    stays_on = capabilities.when_host_is_silent is not WhenHostIsSilent.SWITCHES_OFF
+    lines = []
+    for limit in limits:
+        electrical = bool(limit.when.quantities & ELECTRICAL)
+        period = poll_interval if electrical else monitor_interval
+        latency = period + capabilities.fastest_sampling + capabilities.off_time + EVENT_LOOP_DELAY
+        layers = ["runner"]
+        bound = voltage_bound((limit.when,), 1) or voltage_bound((limit.when,), -1)
+        on_board = bound is not None and "voltage cut-off" in capabilities.on_board
+        if on_board:
+            layers.insert(0, "instrument (each set-point stops at its own cut-off)")
+        if limit.action is Action.WARN:
+            without_host = "nothing: it only warns"
+        elif on_board:
+            without_host = "the cut-off of the running set-point"
+        elif stays_on:
+            without_host = (
+                f"the watchdog switches off within {watchdog_time:g} s if this process dies; "
+                "NOTHING if the computer dies"
+            )
+        else:
+            without_host = "the instrument switches off by itself"
+        lines.append(
+            SheetLine(limit.name, str(limit.when), limit.action.value, tuple(layers), latency,
+                      without_host)
+        )  # fmt: skip
+    return tuple(lines)
+
+
+def missing_limits(limits: Iterable[Limit]) -> tuple[str, ...]:
+    """Which of over_voltage, under_voltage and over_current the limits leave unguarded."""
+    tripping = [limit.when for limit in limits if limit.action is not Action.WARN]
+    missing = []
+    if not any(voltage_bound((when,), 1) is not None for when in tripping):
+        missing.append("over_voltage")
+    if not any(voltage_bound((when,), -1) is not None for when in tripping):
+        missing.append("under_voltage")
+    if not any("current" in when.quantities for when in tripping):
+        missing.append("over_current")
+    return tuple(missing)

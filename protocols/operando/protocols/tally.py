@@ -1,0 +1,290 @@
+"""What a run has seen and counted: live values, charge, time, and which readings become rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from operando.instruments.conditions import Condition
+from operando.instruments.evaluators import Evaluator
+from operando.instruments.limits import Firing
+from operando.instruments.recipe import RecordConditions
+from operando.instruments.recorder import Recorder
+from operando.instruments.samples import AuxReading, Origin, Reading, Regulation, Sample, Status
+from operando.protocols.protocol import Outcome
+from operando.protocols.steps import Step, elapsed_bound
+
+ELECTRICAL: Final = frozenset(
+    ("voltage", "current", "charge", "step_charge", "power", "energy", "elapsed", "time", "cycle")
+)
+"""Live quantities that each reading of the potentiostat renews."""
+
+WRONG_SIGN_FRACTION: Final = 0.02
+"""Share of a step's current that may flow the wrong way before it counts: instrument noise."""
+
+_UNKNOWN_TIME: Final = -math.inf
+
+
+class Tally:
+    """Counts one run.
+
+    start: laboratory time of the start of the run, s; `time` is counted from it.
+    values: live quantities by name, SI units. charge, step_charge: net, C. energy: net, J.
+    """
+
+    def __init__(
+        self, start: float, utc_offset: float, record: RecordConditions, recorder: Recorder
+    ) -> None:
+        self.start = start
+        self.values: dict[str, float] = {}
+        self.time = 0.0
+        self.charge = 0.0
+        self.energy = 0.0
+        self.step_count = 0
+        self.step_id = 0
+        self.cycle = 1
+        self.step_charge = 0.0
+        self.elapsed = 0.0
+        self.reason = ""
+        self.label = ""
+        self.last_time = start
+        self.charge_before = 0.0
+        self.current_bound = 0.0
+        self.fired: list[Firing] = []
+        self._utc_offset = utc_offset
+        self._recorder = recorder
+        self._every = record.every
+        self._changes = tuple(record.on_change.items())
+        self._recorded_values: dict[str, float] = {}
+        self._last_row = _UNKNOWN_TIME
+        self._last_aux: dict[tuple[str, str], tuple[float, float]] = {}
+        self._pending: Reading | None = None
+        self._valid_at: dict[str, float] = {}
+        self._until: tuple[tuple[Condition, Evaluator], ...] = ()
+        self._condition: Condition | None = None
+        self._cutoff: Condition | None = None
+        self._carried = 0.0
+        self._attempt_start = start
+        self._last_current = math.nan
+        self._last_power = math.nan
+        self._driving = False
+        self._step_energy = 0.0
+        self._elapsed_bound: float | None = None
+        self._aux_until: tuple[tuple[Condition, Evaluator], ...] = ()
+
+    # ---- steps ---------------------------------------------------------------------------
+
+    def begin_step(self, step: Step, step_id: int) -> None:
+        """Start counting a new step."""
+        self.record_last()
+        self.step_count += 1
+        self.step_id = step_id
+        self.label = step.label
+        self.cycle = step.cycle or self.cycle
+        self.step_charge = 0.0
+        self._step_energy = 0.0
+        self.elapsed = 0.0
+        self._carried = 0.0
+        self._cutoff = step.cutoff
+        self._condition = None
+        self.reason = ""
+        self.charge_before = 0.0
+        self._last_row = _UNKNOWN_TIME
+        conditions = tuple((c, c.evaluator()) for c in step.until)
+        self._until = tuple((c, e) for c, e in conditions if c.quantities & ELECTRICAL)
+        self._aux_until = tuple((c, e) for c, e in conditions if c.quantities - ELECTRICAL)
+        self._elapsed_bound = elapsed_bound(step.until)
+
+    def begin_attempt(self, start: float, bound: float) -> None:
+        """The set-point of the step went on at laboratory time `start`, s.
+
+        bound: highest current of the set-point, A, magnitude. What the set-point before it
+        passed since its last reading is counted with its last current.
+        """
+        if self._driving and not math.isnan(self._last_current):
+            self.charge_before = self._last_current * (start - self.last_time)
+            self.charge += self.charge_before
+        self._carried = self.elapsed
+        self._attempt_start = start
+        self.last_time = start
+        self._last_current = math.nan
+        self._last_power = math.nan
+        self._driving = True
+        self.current_bound = bound
+        for _, evaluator in self._until + self._aux_until:
+            evaluator.reset()
+
+    def end_attempt(self) -> None:
+        """The circuit was opened: nothing flows until the next attempt."""
+        self.record_last()
+        self._driving = False
+
+    def skip_gap(self) -> None:
+        """Count nothing over an unobserved stretch."""
+        self._last_current = math.nan
+        self._last_power = math.nan
+
+    def outcome(self) -> Outcome:
+        """How the step ended."""
+        return Outcome(
+            index=self.step_count,
+            reason=self.reason,
+            condition=self._condition,
+            duration=self.elapsed,
+            charge=self.step_charge,
+            energy=self._step_energy,
+            voltage=self.values["voltage"],
+            current=self.values["current"],
+        )
+
+    def next_due(self, due: float, interval: float, now: float) -> float:
+        """Laboratory time of the next poll: the grid, or the end of a timed step before it."""
+        due += interval
+        if due < now:
+            due += interval * math.ceil((now - due) / interval)
+        if self._elapsed_bound is not None:
+            end = self._attempt_start + self._elapsed_bound - self._carried
+            if now < end < due:
+                return end
+        return due
+
+    # ---- readings ------------------------------------------------------------------------
+
+    def take(self, reading: Reading) -> None:
+        """Count a reading of the potentiostat and record it if a record condition says so."""
+        at, _, voltage, current, _, _ = reading
+        values = self.values
+        time = at - self.start
+        power = voltage * current
+        if current == current and voltage == voltage:  # neither is NaN  # noqa: PLR0124
+            step = at - self.last_time
+            before = self._last_current
+            if before != before:  # noqa: PLR0124 - NaN: the first reading of an attempt stands for its beginning
+                before, self._last_power = current, power
+            passed = 0.5 * (before + current) * step
+            worked = 0.5 * (self._last_power + power) * step
+            self.charge += passed
+            self.step_charge += passed
+            self.energy += worked
+            self._step_energy += worked
+            self._last_current = current
+            self._last_power = power
+            self.last_time = at
+            self._valid_at["voltage"] = at
+        self.time = time
+        self.elapsed = elapsed = self._carried + at - self._attempt_start
+        values["voltage"] = voltage
+        values["current"] = current
+        values["power"] = power
+        values["charge"] = self.charge
+        values["step_charge"] = self.step_charge
+        values["energy"] = self.energy
+        values["elapsed"] = elapsed
+        values["time"] = time
+        values["cycle"] = self.cycle
+        self._pending = reading
+        if time - self._last_row >= self._every - 1e-9 or self._changed():
+            self.record_last()
+
+    def _changed(self) -> bool:
+        values, recorded = self.values, self._recorded_values
+        for name, delta in self._changes:
+            if abs(values.get(name, 0.0) - recorded.get(name, 0.0)) >= delta:
+                return True
+        return False
+
+    def record_last(self) -> None:
+        """Record the latest reading unless that has been done: ends and trips are always rows."""
+        reading = self._pending
+        if reading is None:
+            return
+        self._pending = None
+        time = self.time
+        self._last_row = time
+        if self._changes:
+            for name, _ in self._changes:
+                self._recorded_values[name] = self.values.get(name, 0.0)
+        self._recorder.sample(
+            Sample(
+                time,
+                reading.time + self._utc_offset,
+                reading.uncertainty,
+                reading.voltage,
+                reading.current,
+                self.charge,
+                self.step_charge,
+                self.energy,
+                self.elapsed,
+                self.step_count,
+                self.step_id,
+                self.cycle,
+                reading.regulation,
+                reading.status,
+                Origin.POLL,
+            )
+        )
+
+    def take_aux(self, reading: AuxReading) -> None:
+        """Take a reading of a monitor; `reading.time` is laboratory time."""
+        source, quantity, at, _, value, status = reading
+        self.values[quantity] = value
+        if value == value and status is not Status.FAULT:  # noqa: PLR0124
+            self._valid_at[quantity] = at
+        time = at - self.start
+        last_time, last_value = self._last_aux.get((source, quantity), (_UNKNOWN_TIME, math.nan))
+        due = time - last_time >= self._every - 1e-9
+        if not due:
+            for name, delta in self._changes:
+                if name == quantity and abs(value - last_value) >= delta:
+                    due = True
+        if due:
+            self.record_aux(reading)
+        for condition, evaluator in self._aux_until:
+            if evaluator.update(time, self.values, (quantity,)) and self._condition is None:
+                self._condition = condition
+
+    def record_aux(self, reading: AuxReading) -> None:
+        """Record a monitor's reading."""
+        time = reading.time - self.start
+        key = (reading.source, reading.quantity)
+        if self._last_aux.get(key, (_UNKNOWN_TIME, 0.0))[0] == time:
+            return
+        self._last_aux[key] = (time, reading.value)
+        self._recorder.aux(reading._replace(time=time))
+
+    # ---- judgements ----------------------------------------------------------------------
+
+    def step_ended(self, reading: Reading) -> bool:
+        """Whether the latest reading ends the step; `reason` and the outcome then say why."""
+        if self._condition is None:
+            time, values = self.time, self.values
+            for condition, evaluator in self._until:
+                if evaluator.update(time, values, ELECTRICAL):
+                    self._condition = condition
+                    break
+        if self._condition is not None:
+            self.reason = "condition"
+        elif self._cutoff is not None and reading.regulation is Regulation.VOLTAGE:
+            # The instrument itself stopped the current at the cut-off.
+            self._condition, self.reason = self._cutoff, "cut-off"
+        else:
+            return False
+        self.record_last()
+        return True
+
+    def wrong_direction(self, reading: Reading, step: Step) -> str:
+        """What to say when the current flows against the step, else nothing."""
+        direction = step.direction
+        if direction and reading.current * direction < -WRONG_SIGN_FRACTION * self.current_bound:
+            return (
+                f"step '{step.label}' must {'charge' if direction > 0 else 'discharge'} the cell, "
+                f"but {reading.current:.3e} A flows the other way at {reading.voltage:.4f} V: the "
+                "cell is beyond its cut-off or the leads are reversed"
+            )
+        return ""
+
+    def ages(self, now: float) -> dict[str, float]:
+        """Seconds since the last valid value of each live quantity; electrical ones together."""
+        ages = {quantity: now - at for quantity, at in self._valid_at.items()}
+        electrical = ages.get("voltage", now - self._attempt_start)
+        return ages | dict.fromkeys(ELECTRICAL, electrical)

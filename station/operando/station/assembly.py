@@ -1,0 +1,82 @@
+"""From entries of a bench to driver objects, by entry points alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from operando.instruments.bench import InstrumentEntry
+from operando.instruments.clock import Clock
+from operando.instruments.errors import BadInputError
+from operando.instruments.parameters import parameters_from
+from operando.instruments.registry import BENCHES, DRIVERS, PROTOCOLS, TRANSPORTS, load
+from operando.instruments.roles import ROLES, DriverInfo, Expect, Instrument
+from operando.instruments.wires import Switchboard, Wire
+from operando.protocols import ProtocolFunction
+
+
+def driver_info(name: str) -> DriverInfo:
+    """What the driver of this name states about itself. Raises BadInputError if there is none."""
+    driver: Any = load(DRIVERS, name)
+    info: DriverInfo = driver.INFO
+    return info
+
+
+def protocol_function(name: str) -> ProtocolFunction:
+    """The protocol of this name. Raises BadInputError if there is none."""
+    function = load(PROTOCOLS, name)
+    if not isinstance(function, ProtocolFunction):
+        raise BadInputError(f"'{name}' is an entry point of protocols, but not a protocol")
+    return function
+
+
+def simulated_bench() -> Any:
+    """The class that makes the simulated twin of a bench, see `instruments.simulation`."""
+    return load(BENCHES, "simulated")
+
+
+def build_instrument(
+    driver: str,
+    address: str,
+    clock: Clock,
+    *,
+    name: str,
+    expect: Expect,
+    settings: Mapping[str, object],
+    where: str,
+    switchboard: Switchboard | None = None,
+) -> Instrument:
+    """Make a driver on its wire; nothing is opened. where: place named in errors."""
+    factory: Any = load(DRIVERS, driver)
+    checked = parameters_from(factory.Settings, settings, f"{where} [instruments.{name}.settings]")
+    make_wire: Any = load(TRANSPORTS, "default")
+    wire: Wire = make_wire(address, clock, switchboard=switchboard)
+    instrument: Instrument = factory(wire, clock, name=name, expect=expect, settings=checked)
+    return instrument
+
+
+def instrument_of(
+    entry: InstrumentEntry, clock: Clock, switchboard: Switchboard | None = None
+) -> Instrument:
+    """Make the driver that a bench entry asks for."""
+    return build_instrument(
+        entry.driver,
+        entry.address,
+        clock,
+        name=entry.name,
+        expect=entry.expect,
+        settings=entry.settings,
+        where=entry.where,
+        switchboard=switchboard,
+    )
+
+
+def check_role(role: str, entry: InstrumentEntry, channel: str) -> None:
+    """Refuse an instrument that cannot fill a role."""
+    info = driver_info(entry.driver)
+    if role not in info.roles:
+        raise BadInputError(
+            f"{entry.where}: channel {channel} wants '{entry.name}' as {role}, but the driver "
+            f"{entry.driver} is: {', '.join(info.roles)}"
+        )
+    assert role in ROLES

@@ -1,0 +1,277 @@
+"""The command `operando`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from operando.instruments.bench import Bench
+from operando.instruments.clock import Clock
+from operando.instruments.clock import run as run_coroutine
+from operando.instruments.errors import BadInputError, InstrumentError, OperandoError
+from operando.instruments.recipe import load_recipe
+from operando.instruments.registry import DRIVERS, PROTOCOLS, available
+from operando.protocols import SheetLine, limit_sheet
+from operando.station.assembly import (
+    driver_info,
+    instrument_of,
+    protocol_function,
+    simulated_bench,
+)
+from operando.station.cli_records import records
+from operando.station.engine import Engine, Run, Settled, exit_code, order_from, settle
+from operando.station.progress import show_progress
+from operando.station.sheets import print_plan, print_sheet
+from operando.station.simulate import bench_at, clock_for, serve
+from operando.station.watchdog import WATCHDOG_TIME
+
+app = typer.Typer(
+    name="operando",
+    help="Run battery experiments on real and simulated instruments.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(records, name="records")
+
+EXIT_BAD_INPUT = 2
+EXIT_INSTRUMENT = 5
+
+BenchOption = Annotated[Path, typer.Option("--bench", help="The bench file.")]
+ChannelOption = Annotated[str, typer.Option("--channel", help="Channel of the bench.")]
+SpeedOption = Annotated[
+    float | None,
+    typer.Option(help="Laboratory seconds a wall second; replaces the bench's [clock] speed."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one message and an exit code."""
+    try:
+        app()
+    except BadInputError as error:
+        fail(str(error), EXIT_BAD_INPUT)
+    except InstrumentError as error:
+        fail(str(error), EXIT_INSTRUMENT)
+    except OperandoError as error:
+        fail(str(error), EXIT_BAD_INPUT)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print an error to standard error and leave."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="bold red")
+    sys.exit(code)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe file.")],
+    bench: BenchOption,
+    channel: ChannelOption,
+    virtual: Annotated[
+        bool, typer.Option("--virtual", help="Simulate the bench in virtual time: takes no time.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Folder in which the record is made.")] = Path(
+        "runs"
+    ),
+    speed: SpeedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a recipe on a channel.
+
+    Exit codes: 0 completed, 2 bad input, 3 tripped, 4 aborted, 5 instrument fault. Ctrl-C and
+    SIGTERM switch off, read back, and end the run. SIGUSR1 pauses, SIGUSR2 resumes.
+    """
+    described = bench_at(bench, speed)
+    order = order_from(load_recipe(recipe))
+    clock = clock_for(described, virtual=virtual)
+
+    async def execute() -> Run:
+        async with Engine(described, clock) as engine:
+            with _signals(engine, virtual), contextlib.ExitStack() as stack:
+                if not as_json:
+                    stack.enter_context(show_progress(engine, {channel: order}))
+                return await engine.run(channel, order, output)
+
+    ended = run_coroutine(execute(), virtual=virtual)
+    result = ended.result
+    if as_json:
+        summary = asdict(result) | {"state": result.state.value, "record": str(ended.folder)}
+        print(json.dumps(summary))
+    else:
+        colour = "green" if exit_code(result.state) == 0 else "bold red"
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(f"{result.state.value}: {result.reason}", style=colour)
+        off = "output read back off" if result.safe else "OUTPUT NOT VERIFIED: assume that it is ON"
+        console.print(f"{off}; record in {ended.folder}")
+    if exit_code(result.state):
+        sys.exit(exit_code(result.state))
+
+
+@contextlib.contextmanager
+def _signals(engine: Engine, virtual: bool) -> Iterator[None]:
+    """Ctrl-C and SIGTERM abort in order; SIGUSR1 and SIGUSR2 pause and resume."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int, _: object) -> None:
+        actions: dict[int, Callable[[], None]] = {
+            signal.SIGINT: lambda: engine.stop_all("Ctrl-C"),
+            signal.SIGTERM: lambda: engine.stop_all("SIGTERM"),
+        }
+        if hasattr(signal, "SIGUSR1"):
+            actions[signal.SIGUSR1] = engine.pause_all
+            actions[signal.SIGUSR2] = engine.resume_all
+        if virtual:
+            actions[number]()
+        else:
+            loop.call_soon_threadsafe(actions[number])
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGUSR1"):
+        numbers += [signal.SIGUSR1, signal.SIGUSR2]
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@app.command()
+def check(
+    recipe: Annotated[Path, typer.Argument(help="The recipe file.")],
+    bench: BenchOption,
+    channel: Annotated[
+        str | None, typer.Option("--channel", help="Channel; all of them when left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Validate a recipe on a bench and print what would run and how it is guarded."""
+    described = bench_at(bench, None)
+    order = order_from(load_recipe(recipe))
+    clock = clock_for(described)
+    reports: list[dict[str, Any]] = []
+    for name in [channel] if channel is not None else list(described.channels):
+        settled = settle(described, name, order)
+        lines = _sheet(settled, described, clock)
+        if as_json:
+            reports.append({"channel": name, "limits": [asdict(line) for line in lines]})
+            continue
+        print_plan(name, settled, order)
+        print_sheet(lines)
+    if as_json:
+        print(json.dumps(reports))
+
+
+def _sheet(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine, ...]:
+    described = bench.instruments[settled.entry.roles["potentiostat"]]
+    instrument: Any = instrument_of(described, clock)
+    for step in settled.preview.steps:
+        instrument.check(step.setpoint(max(map(abs, settled.settings.protection.voltage))))
+    poll = settled.settings.poll
+    return limit_sheet(
+        settled.limits,
+        instrument.capabilities,
+        poll_interval=clock.wall(poll.interval),
+        monitor_interval=clock.wall(max(map(poll.of, settled.entry.roles.values()))),
+        watchdog_time=WATCHDOG_TIME,
+    )
+
+
+@app.command()
+def simulate(
+    bench: Annotated[Path, typer.Argument(help="The bench file.")],
+    speed: SpeedOption = None,
+) -> None:
+    """Serve the simulated instruments of a bench at exactly its addresses, until Ctrl-C.
+
+    One JSON line an instrument, then {"ready": true}. Standard input takes commands, one JSON
+    line each: {"inject": "smu1", "fault": "silence"}, {"relays": true}.
+    """
+    described = bench_at(bench, speed)
+
+    async def execute() -> None:
+        loop = asyncio.get_running_loop()
+        serving = asyncio.ensure_future(
+            serve(described, clock_for(described), sys.stdin, sys.stdout)
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(serving.cancel))
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+    run_coroutine(execute())
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for records and pictures.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Run coated and uncoated cells on a simulated bench and draw the results."""
+    from operando.station.demo import run_demo
+
+    run_demo(output, Console())
+
+
+@app.command()
+def drivers(as_json: JsonOption = False) -> None:
+    """List the drivers and what they state about themselves."""
+    infos = [driver_info(name) for name in available(DRIVERS)]
+    if as_json:
+        print(json.dumps([asdict(info) for info in infos]))
+        return
+    table = Table("driver", "maker", "models", "roles", "identified by", "safe state")
+    for info in infos:
+        table.add_row(
+            info.name, info.maker, ", ".join(info.models), ", ".join(info.roles),
+            info.identification, info.safe_state,
+        )  # fmt: skip
+    Console().print(table)
+
+
+@app.command()
+def protocols(as_json: JsonOption = False) -> None:
+    """List the protocols and their parameters."""
+    found = {name: protocol_function(name) for name in available(PROTOCOLS)}
+    if as_json:
+        data = [
+            {"name": n, "summary": p.summary, "source": p.source, "parameters": p.parameter_table()}
+            for n, p in found.items()
+        ]
+        print(json.dumps(data))
+        return
+    console = Console(highlight=False)
+    for name, function in found.items():
+        console.print(f"[bold]{name}[/bold]: {function.summary}")
+        console.print(f"source: {function.source}", style="dim")
+        table = Table("parameter", "default", "meaning")
+        for parameter in function.parameter_table():
+            table.add_row(parameter["name"], parameter["default"], parameter["meaning"])
+        console.print(table)
+
+
+@app.command()
+def presets(as_json: JsonOption = False) -> None:
+    """List the presets of simulated cells."""
+    found: dict[str, str] = simulated_bench().presets()
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("preset", "cell")
+    for name, summary in found.items():
+        table.add_row(name, summary)
+    Console().print(table)

@@ -1,0 +1,63 @@
+"""What `operando check` prints: the plan in the units people write, and the limit sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+
+from operando.instruments.quantities import format_quantity
+from operando.instruments.roles import Galvanostatic, Potentiostatic
+from operando.protocols import SheetLine, Step
+from operando.station.engine import Order, Settled
+
+
+def print_plan(channel: str, settled: Settled, order: Order) -> None:
+    """Print parameters with their values and the steps that would come."""
+    console = Console(highlight=False)
+    cell = settled.cell
+    capacity = format_quantity(cell.entry.capacity, "C") if cell.entry.capacity else "unknown"
+    protocol = order.plan.protocol
+    console.print(f"[bold]channel {channel}[/bold]: {protocol.name} on cell {cell.name}")
+    console.print(f"1C is {capacity} in one hour ({cell.entry.one_c or 'as given'})")
+    table = Table("step", "set-point", "ends when", "times", title="steps ahead", expand=False)
+    for (label, setpoint, ends), group in groupby(settled.preview.steps, _row):
+        table.add_row(label, setpoint, ends, str(len(list(group))))
+    console.print(table)
+    more = "" if settled.preview.complete else " or more"
+    console.print(
+        f"{len(settled.preview.steps)} steps{more}, about "
+        f"{format_quantity(settled.preview.duration, 's')} if the cell has its nominal capacity"
+    )
+    settings = settled.settings
+    console.print(
+        f"read every {format_quantity(settings.poll.interval, 's')}, recorded every "
+        f"{format_quantity(settings.record.every, 's')}"
+    )
+
+
+def _row(step: Step) -> tuple[str, str, str]:
+    setpoint = step.setpoint(0.0)
+    if isinstance(setpoint, Galvanostatic):
+        current = format_quantity(setpoint.current, "A")
+        text = f"{current}, cut off by the instrument at {setpoint.cutoff:g} V"
+    elif isinstance(setpoint, Potentiostatic):
+        limit = format_quantity(setpoint.current_limit, "A")
+        text = f"{setpoint.voltage:g} V, at most {limit}"
+    else:
+        text = "open circuit"
+    return step.label, text, " or ".join(map(str, step.until))
+
+
+def print_sheet(lines: Iterable[SheetLine]) -> None:
+    """Print the limit sheet."""
+    table = Table("limit", "when", "action", "enforced by", "acts within",
+                  "if this computer's program dies", title="limit sheet")  # fmt: skip
+    for line in lines:
+        table.add_row(
+            line.name, line.when, line.action, " and ".join(line.layers),
+            f"{line.latency:.2f} s", line.without_host,
+        )  # fmt: skip
+    Console(highlight=False).print(table)

@@ -1,0 +1,152 @@
+"""The command line as its users type it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import simulated, write_bench, write_recipe
+from operando.records import Record
+
+
+def operando(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "operando.station", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+FAST = 'charge_rate = "2C"\ndischarge_rate = "2C"\ncv_cutoff = "0.5C"\nrest = "1 min"'
+
+
+def test_a_virtual_run_completes_and_its_record_can_be_used(tmp_path: Path) -> None:
+    bench, recipe = write_bench(tmp_path), write_recipe(tmp_path, FAST, interval="5 s")
+    done = operando(
+        *("run", recipe, "--bench", bench, "--channel", "A1", "--virtual"),
+        *("--output", tmp_path / "runs", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    folder = json.loads(done.stdout)["record"]
+
+    listed = json.loads(operando("records", "list", tmp_path / "runs", "--json").stdout)
+    assert [(row["record"], row["state"], row["simulated"]) for row in listed] == [
+        (folder, "completed", True)
+    ]
+    assert "SIMULATED" in operando("records", "show", folder).stdout
+    assert operando("records", "verify", folder).returncode == 0
+
+    exported = operando("records", "export", folder, "--to", tmp_path / "bdf")
+    assert exported.returncode == 0, exported.stderr
+    table = Path(exported.stdout.splitlines()[0])
+    assert "SIMULATED" in table.name
+    assert "Current / A" in table.read_text().splitlines()[0]
+
+    (Path(folder) / "manifest.json").write_text("{}")
+    assert operando("records", "verify", folder).returncode == 1
+
+
+def test_a_trip_has_its_own_exit_code(tmp_path: Path) -> None:
+    limits = 'early = { when = "voltage > 3.9 V", action = "trip" }'
+    done = operando(
+        *("run", write_recipe(tmp_path, FAST, limits=limits), "--bench", write_bench(tmp_path)),
+        *("--channel", "A1", "--virtual", "--output", tmp_path / "runs"),
+    )
+    assert done.returncode == 3
+    assert "early" in done.stdout
+    assert "read back off" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[poll]", "[pol]"), "pol"),
+        (('charge_rate = "2C"', 'charge_rate = "2 V"'), "charge_rate"),
+        (('charge_rate = "2C"', 'charge_rat = "2C"'), 'did you mean "charge_rate"'),
+        (('"voltage > 4.30 V"', '"voltage > 4.30"'), "over_voltage"),
+        (('"voltage > 4.30 V"', '"volts > 4.30 V"'), "volts"),
+        (('action = "trip"', 'action = "explode"'), "explode"),
+        (('protocol = "cccv"', 'protocol = "ccvc"'), 'Did you mean "cccv"'),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_its_line_before_anything_else(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    bench, recipe = write_bench(tmp_path), write_recipe(tmp_path, FAST)
+    recipe.write_text(recipe.read_text().replace(*change, 1))
+    done = operando("run", recipe, "--bench", bench, "--channel", "A1", "--virtual")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("address =", "addres ="), "line 7"),
+        (('potentiostat = "smu1"', 'potentiostat = "smu9"'), "smu9"),
+        (('potentiostat = "smu1"', 'potentiostat = "lc1"'), "potentiostat"),
+        (('driver = "keithley-2450"', 'driver = "keithley-2451"'), "keithley-2450"),
+        (('one_c = "185 mA/g"', ""), "capacity"),
+        (('unit = "N"', 'unit = "stone"'), "unit"),
+    ],
+)
+def test_a_wrong_bench_is_refused(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    bench, recipe = write_bench(tmp_path), write_recipe(tmp_path, FAST)
+    bench.write_text(bench.read_text().replace(*change, 1))
+    done = operando("run", recipe, "--bench", bench, "--channel", "A1", "--virtual")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_prints_the_currents_and_the_limit_sheet(tmp_path: Path) -> None:
+    done = operando(
+        "check", write_recipe(tmp_path, FAST), "--bench", write_bench(tmp_path), "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)[0]
+    sheet = {line["name"]: line for line in report["limits"]}
+    assert "instrument" in sheet["over_voltage"]["layers"][0]
+    assert "watchdog" in sheet["over_current"]["without_host"]
+    text = operando("check", write_recipe(tmp_path, FAST), "--bench", write_bench(tmp_path)).stdout
+    assert "6.28" in text  # 2C of 16.96 mg at 185 mA/g in mA
+    assert "limit sheet" in text
+
+
+def test_lists_name_what_is_installed() -> None:
+    drivers = json.loads(operando("drivers", "--json").stdout)
+    assert {info["name"] for info in drivers} >= {"keithley-2450", "keithley-2461", "pt113"}
+    protocols = json.loads(operando("protocols", "--json").stdout)
+    assert protocols[0]["name"] == "cccv"
+    assert all(parameter["meaning"] for parameter in protocols[0]["parameters"])
+    assert "ncm811-caec" in json.loads(operando("presets", "--json").stdout)
+
+
+@pytest.mark.sockets
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals")
+def test_simulate_names_every_device_role_and_address(tmp_path: Path) -> None:
+    bench = write_bench(tmp_path, speed=60.0)
+    with simulated(bench) as process:
+        assert [(line["device"], line["role"]) for line in process.served] == [
+            ("smu1", "potentiostat"),
+            ("lc1", "load_cell"),
+        ]
+        assert all(line["address"] in bench.read_text() or "ports" in line["address"]
+                   for line in process.served)  # fmt: skip
+        recipe = write_recipe(tmp_path, FAST, interval="10 s", limits=(
+            'early = { when = "voltage > 3.9 V", action = "trip" }'))  # fmt: skip
+        done = operando(
+            *("run", recipe, "--bench", bench, "--channel", "A1"),
+            *("--output", tmp_path / "runs", "--json"),
+        )
+        assert done.returncode == 3, done.stderr
+        assert process.relays() == {"smu1": False}
+        assert Record.open(json.loads(done.stdout)["record"]).simulated
