@@ -150,7 +150,7 @@ class RunProcess:
     def folder(self) -> Path:
         """The folder of its record; waits until it exists."""
         return wait_until(
-            lambda: next(iter(sorted(self.output.glob("*/record.sqlite"))), None)
+            lambda: next(iter(sorted(self.output.glob("*/manifest.json"))), None)
         ).parent
 
     def record(self) -> Record:

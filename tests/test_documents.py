@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -32,13 +33,18 @@ def operando(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+def write_lab(folder: Path, document: Path) -> Path:
+    """Write the bench and the recipe that a document shows into a folder."""
+    bench, recipe = blocks(document, "toml")
+    (folder / "lab.toml").write_text(bench, encoding="utf-8")
+    (folder / "cycle.toml").write_text(recipe, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Path:
     """A folder with the two files that the tutorial has its reader write."""
-    bench, recipe = blocks(TUTORIAL, "toml")
-    (tmp_path / "lab.toml").write_text(bench, encoding="utf-8")
-    (tmp_path / "cycle.toml").write_text(recipe, encoding="utf-8")
-    return tmp_path
+    return write_lab(tmp_path, TUTORIAL)
 
 
 def test_there_are_documents() -> None:
@@ -60,6 +66,12 @@ def test_code_in_documents_can_be_parsed(document: Path) -> None:
         tomllib.loads(source)
 
 
+def test_every_page_is_reached_from_the_index() -> None:
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    pages = {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")}
+    assert {page for page in pages - {"index.md"} if f"({page})" not in index} == set()
+
+
 def test_every_decision_is_listed_and_has_its_three_parts() -> None:
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
@@ -73,14 +85,14 @@ def test_every_decision_is_listed_and_has_its_three_parts() -> None:
 
 
 def test_the_bench_and_recipe_of_the_readme_fit_together(tmp_path: Path) -> None:
-    bench, recipe = blocks(README, "toml")
-    (tmp_path / "lab.toml").write_text(bench, encoding="utf-8")
-    (tmp_path / "cycle.toml").write_text(recipe, encoding="utf-8")
+    lab = write_lab(tmp_path, README)
 
-    result = operando(tmp_path, "check", "cycle.toml", "--bench", "lab.toml")
+    result = operando(lab, "check", "cycle.toml", "--bench", "lab.toml", "--json")
 
     assert result.returncode == 0, result.stderr
-    assert "over_pressure" in result.stdout
+    (channel,) = json.loads(result.stdout)
+    names = [limit["name"] for limit in channel["limits"]]
+    assert names[:4] == ["over_voltage", "under_voltage", "over_current", "over_pressure"]
 
 
 def test_the_commands_of_the_readme_exist() -> None:
@@ -134,7 +146,8 @@ def test_a_wrong_unit_in_the_tutorials_recipe_is_refused_with_its_place(lab: Pat
 
 
 @pytest.mark.parametrize("document", [README, TUTORIAL], ids=["README", "tutorial"])
-def test_the_script_of_the_documents_prints_its_cycles(lab: Path, document: Path) -> None:
+def test_the_script_of_the_documents_prints_its_cycles(tmp_path: Path, document: Path) -> None:
+    lab = write_lab(tmp_path, document)
     (source,) = [block for block in blocks(document, "python") if "open_bench" in block]
 
     result = subprocess.run(

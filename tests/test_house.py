@@ -283,7 +283,25 @@ def test_the_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
     assert modules - names == set()
     assert {f"operando/{portion}/py.typed" for portion in PORTIONS} <= names
     assert {name for name in names if not name.startswith("operando/")} == set()
-    assert {name for name in names if name.endswith(".py")} == modules
+    examples = {name for name in names if name.startswith("operando/station/examples/")}
+    assert {name for name in names - examples if name.endswith(".py")} == modules
+
+
+def test_an_unpacked_wheel_finds_the_examples_of_the_demo(tmp_path: Path) -> None:
+    with zipfile.ZipFile(build("wheel", tmp_path / "out")) as wheel:
+        wheel.extractall(tmp_path / "installed")
+    code = f"import sys; sys.path = [{str(tmp_path / 'installed')!r}, *sys.argv[1:]]; " + (
+        "from operando.station.demo import examples_folder; print(examples_folder())"
+    )
+    elsewhere = [path for path in sys.path if Path(path).name not in {*PORTIONS, "tests"}]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *elsewhere],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    folder = Path(result.stdout.strip())
+    assert folder.is_relative_to(tmp_path)
+    assert (folder / "bench.toml").is_file()
 
 
 def test_the_sdist_can_be_built_and_tested_from(tmp_path: Path) -> None:

@@ -152,8 +152,8 @@ class SlopeOf:
     def __init__(self, window: float) -> None:
         self._slope = compile_slope(Compiler(False), "voltage", window)
 
-    def __call__(self, time: float, value: float) -> float:
-        return self._slope(time, {"voltage": value}, None)
+    def __call__(self, time: float, value: float, new: tuple[str, ...] | None = None) -> float:
+        return self._slope(time, {"voltage": value}, new)
 
 
 def test_the_slope_stays_exact_over_a_long_run() -> None:
@@ -188,15 +188,16 @@ def test_an_invalid_sample_makes_a_slope_unknown_for_that_sample_alone() -> None
     assert results == [False] * 5 + [True] * 5 + [False, True]
 
 
-def test_a_slope_ignores_samples_of_other_instruments_and_repeated_stamps() -> None:
-    update = evaluator("dV/dt over 10 s > 0.9 V/s").update
-    result = False
-    for second in range(12):
-        values = {"voltage": float(second), "pressure": 1.0}
-        result = update(float(second), values, ("voltage",))
-        assert update(second + 0.9, values, ("pressure",)) == result
-        assert update(float(second), values) == result
-    assert result
+def test_samples_of_other_instruments_and_repeated_stamps_do_not_change_a_slope() -> None:
+    alone, disturbed = SlopeOf(10.0), SlopeOf(10.0)
+    for second in range(30):
+        time, value = float(second), 1e-2 * second**2
+        expected = alone(time, value)
+        assert disturbed(time, value) == pytest.approx(expected, nan_ok=True)
+        # The same sample again, and one of another instrument with the old voltage beside it.
+        assert disturbed(time, value) == pytest.approx(expected, nan_ok=True)
+        assert disturbed(time + 0.9, value, ("pressure",)) == pytest.approx(expected, nan_ok=True)
+    assert expected == pytest.approx(1e-2 * 2.0 * 24.0)
 
 
 def test_reset_forgets_windows_and_timers() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import NamedTuple
 
-from operando.instruments.clock import Clock
+from operando.instruments.clock import Clock, run
 from operando.instruments.samples import Regulation
 from operando.instruments.wires import MemoryWire, Peer, Switchboard, Terminated
 from operando.simulators.devices.keithley_2450 import SimulatedKeithley2450
@@ -136,3 +138,13 @@ async def meter_on(
     device = model("smu1", cell=cell, frame=None, clock=clock, options={"noise": 0.0, **options})
     host, faults = await connect(device, clock)
     return Meter(host, device, cell, faults)
+
+
+def virtual(test: Callable[..., Coroutine[object, object, None]]) -> Callable[..., None]:
+    """Run a test in virtual time."""
+
+    @wraps(test)
+    def wrapper(*args: object, **kwargs: object) -> None:
+        run(test(*args, **kwargs), virtual=True)
+
+    return wrapper

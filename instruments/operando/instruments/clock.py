@@ -82,10 +82,6 @@ class Clock:
         """Seconds of the event loop (time-outs) expressed in laboratory seconds."""
         return seconds if self.mode == "virtual" else seconds * self.speed
 
-    def wall(self, seconds: float) -> float:
-        """Laboratory seconds expressed in seconds of the event loop."""
-        return seconds if self.mode == "virtual" else seconds / self.speed
-
     def suspended(self) -> float:
         """Wall seconds that the computer has slept since it started, where it can be known.
 

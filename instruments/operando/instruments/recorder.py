@@ -45,6 +45,10 @@ class Recorder(Protocol):
         """Take one reading of another instrument, time relative to the start of the run."""
         ...
 
+    def check(self) -> None:
+        """Raise RecordError if writing has failed; cheap, for every turn of a loop."""
+        ...
+
     async def journal(self, entry: Entry, time: float, data: Mapping[str, JSON]) -> None:
         """Append an entry; returns when it and everything before it are synced to disk."""
         ...

@@ -9,7 +9,7 @@ from operando.instruments.wires import Switchboard
 
 
 class ServedInstrument(Protocol):
-    """One simulated instrument that is being served: name, driver, role, address."""
+    """One simulated instrument that is being served: name, driver, address."""
 
     name: str
     driver: str

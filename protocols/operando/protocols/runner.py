@@ -45,6 +45,11 @@ from operando.protocols.tally import ELECTRICAL, Tally
 MISSED_READINGS = 2
 """Consecutive failed readings that are repeated before the run counts as faulted."""
 
+SETTLED = 1e-3
+"""Two readings of an open circuit that agree within this are the cell's, V."""
+
+SETTLING_READINGS = 50
+
 
 class RunState(enum.Enum):
     """Where a run is. The last five are final."""
@@ -222,12 +227,25 @@ class Runner:
             await self._note(Entry.NOTE, {"open circuit": "not checked, as the recipe asks"})
             return
         await potentiostat.apply(OpenCircuit(self._rest_limit))
-        reading = await potentiostat.measure()
+        reading = await self._settled()
         finding: dict[str, JSON] = {"open circuit voltage": reading.voltage, "unit": "V"}
         problem = judge_open_circuit(reading, settings.open_circuit)
         await self._note(Entry.NOTE, finding | {"problem": problem})
         if problem is not None:
             raise BadInputError(f"channel {self._channel.name}: {problem}")
+
+    async def _settled(self) -> Reading:
+        """Read an open circuit until two readings agree, and return the last.
+
+        A zero-current source on its lowest range takes tenths of a second to charge what hangs on
+        it; those readings are the instrument's, not the cell's, and are not kept.
+        """
+        reading = await self._channel.potentiostat.measure()
+        for _ in range(SETTLING_READINGS):
+            before, reading = reading, await self._channel.potentiostat.measure()
+            if abs(reading.voltage - before.voltage) < SETTLED:
+                break
+        return reading
 
     def _start_watchers(self) -> list[asyncio.Task[None]]:
         watchers = [
@@ -315,10 +333,12 @@ class Runner:
 
     async def _poll(self, step: Step) -> None:
         clock, potentiostat, tally = self._clock, self._channel.potentiostat, self.tally
-        interval = self._settings.poll.interval
+        interval, recorder = self._settings.poll.interval, self._recorder
         setpoint = step.setpoint(self._rest_limit)
         self._output_may_be_on = True
         await potentiostat.apply(setpoint)
+        if isinstance(setpoint, OpenCircuit):
+            await self._settled()
         # The output went on at some moment of the apply call; its end is the better estimate.
         start = clock.now()
         tally.begin_attempt(start, current_bound(setpoint))
@@ -328,6 +348,7 @@ class Runner:
         due = start
         while True:
             await clock.sleep_until(due)
+            recorder.check()
             try:
                 reading = await potentiostat.measure()
             except LinkLostError:
@@ -358,6 +379,14 @@ class Runner:
             tally.record_last()
             self._interrupt(RunState.TRIPPED, wrong)
             return False
+        if reading.status is Status.OVERLOAD:
+            tally.record_last()
+            self._interrupt(
+                RunState.TRIPPED,
+                "the reading is beyond its range (overflow): voltage or current are not known. "
+                "Check the contacts and the ranges.",
+            )
+            return False
         if reading.status is Status.FAULT:
             tally.record_last()
             self._interrupt(
@@ -381,10 +410,24 @@ class Runner:
     def _on_aux(self, reading: AuxReading) -> None:
         tally = self.tally
         tally.take_aux(reading)
+        if reading.status is Status.OVERLOAD and self._is_limited(reading.quantity):
+            tally.record_aux(reading)
+            self._interrupt(
+                RunState.TRIPPED,
+                f"{reading.source} reports overload: {reading.quantity} is beyond its range, and a "
+                "limit watches it",
+            )
+            return
         fired = self._limits.update(reading.time - tally.start, tally.values, (reading.quantity,))
         if fired:
             tally.record_aux(reading)
             self._act(fired)
+
+    def _is_limited(self, quantity: str) -> bool:
+        return any(
+            quantity in limit.when.quantities and limit.action is not Action.WARN
+            for limit in self._settings.limits
+        )
 
     async def on_monitor_failure(self, name: str, why: str) -> None:
         """Journal that a monitor cannot be read; its limits act when it is stale."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
-from operando.instruments.conditions import voltage_bound
+from operando.instruments.conditions import All, AnyOf, Condition, Held, voltage_bound
 from operando.instruments.limits import Action, Limit
 from operando.protocols.tally import ELECTRICAL
 
@@ -39,18 +39,19 @@ def limit_sheet(
 ) -> tuple[SheetLine, ...]:
     """Lines of the sheet.
 
-    poll_interval, monitor_interval: wall s. watchdog_time: wall s from the death of the engine
-    to the output being read back open.
+    poll_interval, monitor_interval: s. watchdog_time: wall s from the death of the engine to the
+    output being read back open. A limit's `for`, slope window and grace are part of its latency.
     """
     stays_on = capabilities.when_host_is_silent is not WhenHostIsSilent.SWITCHES_OFF
     lines = []
     for limit in limits:
         electrical = bool(limit.when.quantities & ELECTRICAL)
         period = poll_interval if electrical else monitor_interval
-        latency = period + capabilities.fastest_sampling + capabilities.off_time + EVENT_LOOP_DELAY
+        latency = _waits(limit.when) + limit.grace + period
+        latency += capabilities.fastest_sampling + capabilities.off_time + EVENT_LOOP_DELAY
         layers = ["runner"]
-        bound = voltage_bound((limit.when,), 1) or voltage_bound((limit.when,), -1)
-        on_board = bound is not None and "voltage cut-off" in capabilities.on_board
+        bounded = _bounds_voltage(limit.when, 1) or _bounds_voltage(limit.when, -1)
+        on_board = bounded and "voltage cut-off" in capabilities.on_board
         if on_board:
             layers.insert(0, "instrument (each set-point stops at its own cut-off)")
         if limit.action is Action.WARN:
@@ -71,13 +72,31 @@ def limit_sheet(
     return tuple(lines)
 
 
+def _bounds_voltage(when: Condition, direction: int) -> bool:
+    """Whether a limit bounds the voltage on one side, at once or after a `for`."""
+    if isinstance(when, Held):
+        return _bounds_voltage(when.condition, direction)
+    if isinstance(when, AnyOf):
+        return any(_bounds_voltage(part, direction) for part in when.conditions)
+    return voltage_bound((when,), direction) is not None
+
+
+def _waits(when: Condition) -> float:
+    """Longest time for which a condition must hold before it is true, s."""
+    if isinstance(when, Held):
+        return when.duration + _waits(when.condition)
+    if isinstance(when, AnyOf | All):
+        return max(map(_waits, when.conditions))
+    return max(when.windows, default=0.0)
+
+
 def missing_limits(limits: Iterable[Limit]) -> tuple[str, ...]:
     """Which of over_voltage, under_voltage and over_current the limits leave unguarded."""
     tripping = [limit.when for limit in limits if limit.action is not Action.WARN]
     missing = []
-    if not any(voltage_bound((when,), 1) is not None for when in tripping):
+    if not any(_bounds_voltage(when, 1) for when in tripping):
         missing.append("over_voltage")
-    if not any(voltage_bound((when,), -1) is not None for when in tripping):
+    if not any(_bounds_voltage(when, -1) for when in tripping):
         missing.append("under_voltage")
     if not any("current" in when.quantities for when in tripping):
         missing.append("over_current")

@@ -450,7 +450,6 @@ class SqliteRecorder:
 
     def _create(self) -> sqlite3.Connection:
         manifest = schema.encode_manifest(self.manifest)
-        write_atomically(self.folder / schema.MANIFEST, manifest.encode())
         connection = sqlite3.connect(
             self.folder / schema.DATABASE, isolation_level=None, check_same_thread=False
         )
@@ -463,6 +462,8 @@ class SqliteRecorder:
             connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
             connection.execute("COMMIT")
             connection.execute("PRAGMA synchronous = NORMAL")
+            # Last, because a folder is a record once it has a manifest.
+            write_atomically(self.folder / schema.MANIFEST, manifest.encode())
             sync_folder(self.folder)
         except BaseException:
             connection.close()

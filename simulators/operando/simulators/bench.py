@@ -12,6 +12,7 @@ from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.wires import Peer, Switchboard
 from operando.simulators.cell import SimulatedCell
+from operando.simulators.cell import presets as cell_presets
 from operando.simulators.faults import FaultyPeer
 from operando.simulators.loadframe import LoadFrame
 from operando.simulators.wire.server import WireServer, server_for
@@ -172,6 +173,11 @@ class SimulatedBench:
             self.frames[name] = LoadFrame(cell, **frame_options.get(name, {}))
         except ValueError as error:
             raise BadInputError(f"{_place(entry)} load frame: {error}") from error
+
+    @staticmethod
+    def presets() -> dict[str, str]:
+        """Presets of simulated cells: name to description in one line."""
+        return cell_presets()
 
     def _build_device(self, name: str, entry: InstrumentEntry) -> None:
         simulated = entry.simulated

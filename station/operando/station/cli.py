@@ -71,7 +71,8 @@ def main() -> None:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print an error to standard error and leave."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(message, style="bold red")
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(message, style="bold red", markup=False)
     sys.exit(code)
 
 
@@ -113,9 +114,9 @@ def run(
     else:
         colour = "green" if exit_code(result.state) == 0 else "bold red"
         console = Console(highlight=False, soft_wrap=True)
-        console.print(f"{result.state.value}: {result.reason}", style=colour)
+        console.print(f"{result.state.value}: {result.reason}", style=colour, markup=False)
         off = "output read back off" if result.safe else "OUTPUT NOT VERIFIED: assume that it is ON"
-        console.print(f"{off}; record in {ended.folder}")
+        console.print(f"{off}; record in {ended.folder}", markup=False)
     if exit_code(result.state):
         sys.exit(exit_code(result.state))
 
@@ -184,8 +185,8 @@ def _sheet(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine, ...
     return limit_sheet(
         settled.limits,
         instrument.capabilities,
-        poll_interval=clock.wall(poll.interval),
-        monitor_interval=clock.wall(max(map(poll.of, settled.entry.roles.values()))),
+        poll_interval=poll.interval,
+        monitor_interval=max(map(poll.of, settled.entry.roles.values())),
         watchdog_time=WATCHDOG_TIME,
     )
 

@@ -62,7 +62,7 @@ def show(folder: FolderArgument, as_json: JsonOption = False) -> None:
     table = Table("step", "label", "cycle", "duration", "charge", "ended by")
     for step in record.steps():
         duration = format_quantity(step.duration, "s") if step.ended else ""
-        charge = format_quantity(step.charge, "C") if step.ended else ""
+        charge = format_quantity(step.charge, "mAh") if step.ended else ""
         table.add_row(str(step.index), step.label, str(step.cycle), duration, charge,
                       step.condition or step.reason or "not ended")  # fmt: skip
     console.print(table)
@@ -70,7 +70,7 @@ def show(folder: FolderArgument, as_json: JsonOption = False) -> None:
         console.print(
             f"gap of {format_quantity(gap.end - gap.start, 's')} at "
             f"{format_quantity(gap.start, 's')}: {gap.reason}; at most "
-            f"{format_quantity(gap.charge_bound, 'C')} passed unseen"
+            f"{format_quantity(gap.charge_bound, 'mAh')} passed unseen"
         )
 
 

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from operando.instruments.bench import Bench, ChannelEntry, InstrumentEntry
 from operando.instruments.clock import Clock
-from operando.instruments.errors import BadInputError
+from operando.instruments.errors import BadInputError, RecordError
 from operando.instruments.limits import Limit
-from operando.instruments.locks import AddressLock
+from operando.instruments.locks import AddressLock, runtime_directory
 from operando.instruments.recipe import Poll, Recipe, RecordConditions
 from operando.instruments.roles import Identity, Instrument, Protection
 from operando.instruments.simulation import Simulation
@@ -247,7 +247,11 @@ class Engine:
         if result.safe and guarded is not None:
             assert self._guard is not None
             self._guard.release(guarded)
-        await recorder.close()
+        try:
+            await recorder.close()
+        except RecordError as error:
+            if result.state is not RunState.FAULTED:
+                result = replace(result, state=RunState.FAULTED, reason=str(error))
         return Run(result, folder)
 
     async def _put_under_guard(
@@ -256,7 +260,8 @@ class Engine:
         if self.clock.mode == "virtual":
             return None
         if self._guard is None:
-            self._guard = Guard(None, self._on_trouble, self._on_standstill)
+            log = runtime_directory() / "watchdog.log"
+            self._guard = Guard(log, self._on_trouble, self._on_standstill)
             await self._guard.start()
         name = entry.roles["potentiostat"]
         described = self.bench.instruments[name]

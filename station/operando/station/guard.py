@@ -24,6 +24,8 @@ START = 15.0
 
 DIED = "the watchdog died"
 
+PROGRAM = "from operando.station.watchdog import main; main()"
+
 
 class WatchdogError(OperandoError):
     """The watchdog could not be started or died; no output may be on without it."""
@@ -41,7 +43,7 @@ class Guard:
 
     def __init__(
         self,
-        log: Path | None,
+        log: Path,
         on_trouble: Callable[[str], None],
         on_standstill: Callable[[float], Awaitable[None]],
     ) -> None:
@@ -56,14 +58,15 @@ class Guard:
 
     async def start(self) -> None:
         """Start the watchdog in a session of its own, so that Ctrl-C does not reach it."""
-        arguments = [] if self._log is None else [str(self._log)]
-        self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
-            [sys.executable, "-m", "operando.station.watchdog", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-        )
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - returns at once
+                [sys.executable, "-c", PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                bufsize=0,
+                start_new_session=True,
+            )
         assert self._process.stdin is not None
         if hasattr(os, "set_blocking"):
             # A watchdog that does not read must not stop the engine.
@@ -94,7 +97,7 @@ class Guard:
         except TimeoutError:
             raise WatchdogError(
                 f"the watchdog did not take {name} under guard within {START:g} s; nothing was "
-                "switched on. Run 'python -m operando.station.watchdog' to see why."
+                f"switched on. See {self._log}."
             ) from None
 
     def release(self, name: str) -> None:
@@ -167,6 +170,6 @@ class Guard:
     def _ended(self) -> None:
         for confirmed in self._guarding.values():
             if not confirmed.done():
-                confirmed.set_exception(WatchdogError("the watchdog ended; see its messages"))
+                confirmed.set_exception(WatchdogError(f"the watchdog ended; see {self._log}"))
         if not self._closing:
             self._on_trouble(DIED)

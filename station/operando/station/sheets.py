@@ -18,7 +18,7 @@ def print_plan(channel: str, settled: Settled, order: Order) -> None:
     """Print parameters with their values and the steps that would come."""
     console = Console(highlight=False)
     cell = settled.cell
-    capacity = format_quantity(cell.entry.capacity, "C") if cell.entry.capacity else "unknown"
+    capacity = format_quantity(cell.entry.capacity, "mAh") if cell.entry.capacity else "unknown"
     protocol = order.plan.protocol
     console.print(f"[bold]channel {channel}[/bold]: {protocol.name} on cell {cell.name}")
     console.print(f"1C is {capacity} in one hour ({cell.entry.one_c or 'as given'})")

@@ -15,7 +15,7 @@ from operando.instruments.bench import Bench
 from operando.instruments.bench_file import load_bench
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
-from operando.station.assembly import simulated_bench
+from operando.station.assembly import driver_info, simulated_bench
 from operando.station.served import Announcement
 
 
@@ -47,7 +47,7 @@ async def serve(bench: Bench, clock: Clock, commands: TextIO | None, replies: Te
                 line = {
                     "device": served.name,
                     "driver": served.driver,
-                    "role": served.role,
+                    "role": driver_info(served.driver).roles[0],
                     "address": served.address,
                 }
                 print(json.dumps(line), file=replies, flush=True)

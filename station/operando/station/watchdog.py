@@ -4,7 +4,8 @@ It holds the read end of a pipe to the engine. Each line is JSON: `guard` names 
 output would stay on, `beat` says that the engine is alive, `release` that an output is verified
 off, `bye` that all is well. When the pipe closes without `bye`, or no beat comes for PATIENCE,
 every guarded instrument is reached through a session of its own, its identity checked, its output
-switched off and read back. The outcome goes to standard output and to the log named at the start.
+switched off and read back. The outcome goes to standard output and to standard error, which the
+engine makes a log file.
 
 It does not survive the death of the computer: that is what on-board limits, an instrument's own
 dead-man or an external relay are for.
@@ -21,7 +22,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from operando.instruments.clock import Clock, run
 from operando.instruments.errors import OperandoError
@@ -39,8 +39,9 @@ WATCHDOG_TIME = PATIENCE + REACH
 """Seconds from the death or freezing of the engine to the output being read back off, stated
 for an instrument that answers."""
 
-TRIES = 30
-"""Rounds of attempts at an instrument that does not answer, a second apart."""
+PERSEVERANCE = 3600.0
+"""Seconds for which an instrument that does not answer is tried again, each second at first and
+every ten seconds after a minute."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,8 @@ class Guarded:
 class Watchdog:
     """Keeps the list of guarded instruments and acts."""
 
-    def __init__(self, log: Path | None) -> None:
+    def __init__(self) -> None:
         self._guarded: dict[str, Guarded] = {}
-        self._log = log
 
     def hear(self, line: bytes) -> bool:
         """Take one line from the engine; False when it says goodbye."""
@@ -94,10 +94,11 @@ class Watchdog:
         return {one.name: error for one, error in zip(guarded, errors, strict=True)}
 
     async def _secure(self, guarded: Guarded) -> str | None:
-        error = "never tried"
-        for attempt in range(TRIES):
-            if attempt:
-                await asyncio.sleep(1.0)
+        start = time.monotonic()
+        error = ""
+        while (spent := time.monotonic() - start) < PERSEVERANCE:
+            if error:
+                await asyncio.sleep(1.0 if spent < 60.0 else 10.0)
             instrument = self._instrument(guarded)
             try:
                 async with asyncio.timeout(10.0):
@@ -105,9 +106,9 @@ class Watchdog:
                     await secure(instrument, attempts=1)
                 return None
             except (OperandoError, OSError, TimeoutError) as problem:
+                if not error:
+                    self._say({"trying": guarded.name, "error": str(problem)})
                 error = str(problem) or type(problem).__name__
-                if attempt == 0:
-                    self._say({"trying": guarded.name, "error": error})
             finally:
                 await instrument.close()
         return error
@@ -126,17 +127,14 @@ class Watchdog:
 
     def _say(self, message: dict[str, object]) -> None:
         text = json.dumps({"time": time.time(), "pid": os.getpid()} | message)
-        with contextlib.suppress(OSError):  # the engine is gone; the log remains
-            print(text, flush=True)
-        if self._log is not None:
-            with self._log.open("a", encoding="utf-8") as log:
-                log.write(text + "\n")
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # the engine is gone; the log remains
+                print(text, file=stream, flush=True)
 
 
 def main() -> None:
     """Listen on standard input until the engine says goodbye or falls silent."""
-    log = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    watchdog = Watchdog(log)
+    watchdog = Watchdog()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     # A thread of its own reads the pipe, because waiting for a pipe with a time-out differs
     # between operating systems. An empty line means that the pipe was closed.

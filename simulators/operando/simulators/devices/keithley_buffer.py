@@ -20,8 +20,8 @@ SHORT_UNITS = {"VOLT": "V", "CURR": "A", "RES": "Ohm"}
 class Entry(NamedTuple):
     """One stored reading.
 
-    time: laboratory time, s. reading, source: V, A or ohm. function, source_function: "VOLT", "CURR",
-    "RES". status, source_status: sums of bits.
+    time: laboratory time, s. reading, source: V, A or ohm. function, source_function: "VOLT",
+    "CURR", "RES". status, source_status: sums of bits, 0 so far.
     """
 
     time: float

@@ -382,6 +382,8 @@ def _source_once(m: SimulatedKeithley2450) -> list[Command]:
     words = tuple(f"{PROTECTION_STEPS}{step}" for step in m.MODEL.protections)
 
     def set_function(now: float, function: str) -> None:
+        if function != stage.function:
+            m.sweep.abort(now)
         m.occupy(stage.change_function(function, now))
 
     def set_protection(now: float, word: str) -> None:

@@ -113,7 +113,7 @@ class SourceStage:
         self._reading_time = number("reading_time", 0.0, low=0.0, high=100.0)
         self._off_at_once = options.flag("off_state_acts_at_once", True)
         self._power_on_off_state = {"normal": "NORM", "high impedance": "HIMP"}[
-            options.text("power_on_off_state", "normal", ("normal", "high impedance"))
+            options.text("power_on_off_state", "high impedance", ("high impedance", "normal"))
         ]
         self.relay_closed = False
         self.powered = True

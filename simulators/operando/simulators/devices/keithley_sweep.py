@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,17 +52,27 @@ class Sweep:
             self._left = [0.0] * meter.scan_points()
             self._later(now, self._measure)
             return
+        at = meter.stage.change_function(self.plan.function, now)
+        meter.occupy(at)
+        if at > now:
+            self._later(at, self._switch_on)
+        else:
+            self._switch_on(now)
+
+    def _switch_on(self, now: float) -> None:
+        plan = self.plan
+        assert plan is not None
+        meter = self._meter
         stage = meter.stage
-        meter.occupy(stage.change_function(self.plan.function, now))
-        self._left = list(self.plan.levels)
-        source = stage.source[self.plan.function]
+        stage.catch_up(now)
+        self._left = list(plan.levels)
+        source = stage.source[plan.function]
         source.level = self._left[0]
-        if self.plan.fixed:
-            widest = max(self.plan.levels, key=abs)
-            source.range = meter.MODEL.range_for(self.plan.function, widest)
+        if plan.fixed:
+            source.range = meter.MODEL.range_for(plan.function, max(plan.levels, key=abs))
         else:
             source.range = None
-        at = stage.switch(True, max(now, meter.busy_until))
+        at = stage.switch(True, now)
         meter.occupy(at)
         self._later(at, self._point)
 
@@ -75,13 +86,13 @@ class Sweep:
         self.abort(now)
         self.plan = None
 
-    def _later(self, at: float, step: object) -> None:
+    def _later(self, at: float, step: Callable[[float], None]) -> None:
         running = self._round
         self.next_step = at
 
         def act(now: float) -> None:
             if running == self._round:
-                step(now)  # type: ignore[operator]
+                step(now)
 
         self._meter._later(at, act)
 
@@ -89,6 +100,7 @@ class Sweep:
         plan = self.plan
         assert plan is not None
         stage = self._meter.stage
+        stage.catch_up(now)
         stage.source[plan.function].level = self._left[0]
         stage.source_changed(now)
         at = stage.settled_at if plan.delay is None else now + plan.delay

@@ -1,0 +1,1 @@
+"""The papers' results, measured through the bench. Nothing is here yet."""
