@@ -149,9 +149,8 @@ class RunProcess:
 
     def folder(self) -> Path:
         """The folder of its record; waits until it exists."""
-        return wait_until(
-            lambda: next(iter(sorted(self.output.glob("*/manifest.json"))), None)
-        ).parent
+        found: list[Path] = wait_until(lambda: sorted(self.output.glob("*/manifest.json")))
+        return found[0].parent
 
     def record(self) -> Record:
         """Its record as it is now."""

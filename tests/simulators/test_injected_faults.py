@@ -205,7 +205,7 @@ def test_a_dropped_link_leaves_the_output_on() -> None:
 
 def test_a_reboot_forgets_settings_and_reports_power_on() -> None:
     async def scenario() -> None:
-        meter = await meter_on()
+        meter = await meter_on(power_on_off_state="normal")
         await meter.host.tell(":OUTP:SMOD HIMP;:SOUR:VOLT 3.8;:OUTP ON")
         assert await meter.host.ask("*ESR?") == "128"
         meter.faults.inject("reboot")
@@ -225,9 +225,9 @@ def test_a_reboot_forgets_settings_and_reports_power_on() -> None:
     run(scenario(), virtual=True)
 
 
-def test_power_on_settings_can_be_high_impedance() -> None:
+def test_power_on_settings_are_high_impedance_unless_they_are_the_factory_s() -> None:
     async def scenario() -> None:
-        meter = await meter_on(power_on_off_state="high impedance")
+        meter = await meter_on()
         assert not meter.device.relay_closed
         meter.faults.inject("reboot 1 s")
         await meter.host.clock.sleep(2.0)

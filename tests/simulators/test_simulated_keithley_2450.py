@@ -158,7 +158,7 @@ async def test_zero_and_guard_keep_the_relay_closed() -> None:
 
 @virtual
 async def test_the_off_state_belongs_to_the_source_function() -> None:
-    meter = await meter_on()
+    meter = await meter_on(power_on_off_state="normal")
     await meter.host.tell(":OUTP:VOLT:SMOD HIMP")
     assert await meter.host.ask(":OUTP:SMOD?") == "HIMP"
     assert not meter.device.relay_closed
@@ -182,7 +182,7 @@ def test_these_commands_switch_the_output_off(line: str) -> None:
 
 @virtual
 async def test_an_off_state_may_be_told_to_act_at_the_next_off_alone() -> None:
-    meter = await meter_on(off_state_acts_at_once=False)
+    meter = await meter_on(off_state_acts_at_once=False, power_on_off_state="normal")
     await meter.host.tell(":OUTP:SMOD HIMP")
     assert await meter.host.ask(":OUTP:SMOD?") == "HIMP"
     assert meter.device.relay_closed

@@ -64,19 +64,14 @@ class Clock:
         Always yields to other tasks at least once.
         """
         loop = asyncio.get_running_loop()
-        if self.mode == "virtual":
-            when = deadline
-        else:
-            when = loop.time() + (deadline - self.now()) / self.speed
-        if when <= loop.time():
-            await asyncio.sleep(0)
+        if isinstance(loop, VirtualTimeLoop):
+            if deadline <= loop.time():
+                await asyncio.sleep(0)
+            else:
+                await loop.until(deadline)
             return
-        future = loop.create_future()
-        handle = loop.call_at(when, _wake, future)
-        try:
-            await future
-        finally:
-            handle.cancel()
+        wait = (deadline - self.now()) / self.speed
+        await asyncio.sleep(max(0.0, wait))
 
     def lab(self, seconds: float) -> float:
         """Seconds of the event loop (time-outs) expressed in laboratory seconds."""
@@ -92,11 +87,6 @@ class Clock:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 class VirtualTimeLoop(asyncio.BaseEventLoop):
     """An event loop whose time jumps to the next timer when nothing is ready.
 
@@ -108,11 +98,18 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         super().__init__()
         self._now = 0.0
         self._sequence = 0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[tuple[float, int, asyncio.TimerHandle | asyncio.Future[None]]] = []
 
     def time(self) -> float:
         """Virtual time in s since the loop was made."""
         return self._now
+
+    def until(self, when: float) -> asyncio.Future[None]:
+        """A future that is done at virtual time `when`; the cheapest way to wait."""
+        future = self.create_future()
+        self._sequence += 1
+        heapq.heappush(self._timers, (when, self._sequence, future))
+        return future
 
     def call_at(  # type: ignore[override]
         self,
@@ -159,13 +156,15 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
                     "virtual time: every task waits, but no timer is set; something waits for "
                     "an event that only the real world could bring"
                 )
-            when, _, handle = heapq.heappop(timers)
-            self._now = max(self._now, when)
-            ready.append(handle)
-            while timers and timers[0][0] <= self._now:
-                handle = heapq.heappop(timers)[2]
-                if not handle.cancelled():
-                    ready.append(handle)
+            now = self._now = max(self._now, timers[0][0])
+            while timers and timers[0][0] <= now:
+                item = heapq.heappop(timers)[2]
+                if item.cancelled():
+                    continue
+                if isinstance(item, asyncio.TimerHandle):
+                    ready.append(item)
+                else:
+                    item.set_result(None)
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:

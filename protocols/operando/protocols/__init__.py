@@ -4,7 +4,8 @@ from operando.protocols.cccv import cccv
 from operando.protocols.preflight import OpenCircuitWindow
 from operando.protocols.preview import Preview, preview, with_defaults
 from operando.protocols.protocol import Cell, Outcome, Plan, ProtocolFunction, Steps, protocol
-from operando.protocols.runner import Channel, Runner, RunResult, RunSettings, RunState
+from operando.protocols.run import Channel, RunResult, RunSettings, RunState
+from operando.protocols.runner import Runner
 from operando.protocols.sheet import SheetLine, limit_sheet, missing_limits
 from operando.protocols.steps import (
     Block,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operando.instruments.conditions import parse
 from operando.instruments.limits import Action, Limit
 from operando.protocols.protocol import Cell, Outcome, Plan
-from operando.protocols.runner import current_bound
+from operando.protocols.run import current_bound
 from operando.protocols.sheet import missing_limits
 from operando.protocols.steps import Step, elapsed_bound
 

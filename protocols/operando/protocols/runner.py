@@ -9,10 +9,8 @@ read back; a pause or hold keeps the time and charge that a step already has.
 from __future__ import annotations
 
 import asyncio
-import enum
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from operando.instruments.clock import Clock
 from operando.instruments.errors import (
@@ -23,22 +21,17 @@ from operando.instruments.errors import (
     RecordError,
     SafeStateError,
 )
-from operando.instruments.limits import Action, Firing, Limit, LimitMonitor
-from operando.instruments.recipe import Poll, RecordConditions
+from operando.instruments.limits import Action, Firing, LimitMonitor
 from operando.instruments.recorder import JSON, Entry, Recorder
 from operando.instruments.roles import (
-    Galvanostatic,
     OpenCircuit,
-    Potentiostat,
-    Potentiostatic,
-    Protection,
-    SetPoint,
 )
 from operando.instruments.safety import secure
 from operando.instruments.samples import AuxReading, Reading, Status
 from operando.protocols.monitors import Monitor, watch
-from operando.protocols.preflight import OpenCircuitWindow, judge_open_circuit
-from operando.protocols.protocol import Cell, Outcome, Plan
+from operando.protocols.preflight import judge_open_circuit
+from operando.protocols.protocol import Outcome, Plan
+from operando.protocols.run import Channel, RunResult, RunSettings, RunState, current_bound
 from operando.protocols.steps import Step, describe, step_hash
 from operando.protocols.tally import ELECTRICAL, Tally
 
@@ -51,21 +44,6 @@ SETTLED = 1e-3
 SETTLING_READINGS = 50
 
 
-class RunState(enum.Enum):
-    """Where a run is. The last five are final."""
-
-    PREPARING = "preparing"
-    RUNNING = "running"
-    PAUSED = "paused"
-    HELD = "held"
-    COMPLETED = "completed"
-    TRIPPED = "tripped"
-    ABORTED = "aborted"
-    FAULTED = "faulted"
-    REFUSED = "refused"
-    """Something before the first step was not as it must be; the cell was not driven."""
-
-
 _RANK = {
     RunState.PAUSED: 1,
     RunState.HELD: 2,
@@ -75,46 +53,6 @@ _RANK = {
     RunState.FAULTED: 6,
 }
 """When several interruptions meet, the gravest decides the state of the run."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """How to poll, record and guard a run.
-
-    poll: s between readings of the potentiostat, and of each monitor.
-    limits: what must never happen. record: which readings become rows.
-    protection: bounds programmed into the potentiostat before anything is switched on.
-    open_circuit: voltage in which a healthy cell must be found before the first step; None
-    skips the check and says so in the journal.
-    """
-
-    poll: Poll
-    limits: tuple[Limit, ...]
-    record: RecordConditions
-    protection: Protection
-    open_circuit: OpenCircuitWindow | None
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A cell with the instruments around it. monitors: by their names on the bench."""
-
-    name: str
-    cell: Cell
-    potentiostat: Potentiostat
-    monitors: Mapping[str, Monitor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """How a run ended. safe: the safe state was read back. duration: s. charge: net, C."""
-
-    state: RunState
-    reason: str
-    safe: bool
-    duration: float
-    charge: float
-    steps: int
 
 
 class _Interrupted(Exception):  # noqa: N818 - it is not an error
@@ -587,15 +525,6 @@ class Runner:
 
     async def _note(self, entry: Entry, data: Mapping[str, JSON]) -> None:
         await self._recorder.journal(entry, self._clock.now() - self.tally.start, data)
-
-
-def current_bound(setpoint: SetPoint) -> float:
-    """Highest current that a set-point can drive, A, magnitude."""
-    if isinstance(setpoint, Galvanostatic):
-        return abs(setpoint.current)
-    if isinstance(setpoint, Potentiostatic):
-        return setpoint.current_limit
-    return 0.0
 
 
 async def _readings(monitor: Monitor) -> tuple[AuxReading, ...]:

@@ -206,7 +206,7 @@ def simulate(
     async def execute() -> None:
         loop = asyncio.get_running_loop()
         serving = asyncio.ensure_future(
-            serve(described, clock_for(described), sys.stdin, sys.stdout)
+            serve(described, clock_for(described), sys.stdin.fileno(), sys.stdout)
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(serving.cancel))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,7 @@ from operando.instruments.bench_file import load_bench
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.station.assembly import driver_info, simulated_bench
+from operando.station.pipes import read_lines
 from operando.station.served import Announcement
 
 
@@ -27,12 +30,13 @@ def clock_for(bench: Bench, *, virtual: bool = False, speed: float | None = None
     return Clock("scaled", factor) if factor != 1.0 else Clock()
 
 
-async def serve(bench: Bench, clock: Clock, commands: TextIO | None, replies: TextIO) -> None:
+async def serve(bench: Bench, clock: Clock, commands: int | None, replies: TextIO) -> None:
     """Serve every simulated instrument at the bench's addresses until cancelled.
 
-    Writes one JSON line an instrument and then {"ready": true}. Lines of `commands` are carried
-    out: {"inject": "smu1", "fault": "silence"} switches a fault, {"relays": true} asks for the
-    true output relays; each is answered by one JSON line. The end of `commands` changes nothing.
+    Writes one JSON line an instrument and then {"ready": true}. Lines of `commands`, a file
+    descriptor, are carried out: {"inject": "smu1", "fault": "silence"} switches a fault,
+    {"relays": true} asks for the true output relays; each is answered by one JSON line. The end of
+    `commands` changes nothing.
     """
     if not any(entry.simulated for entry in bench.instruments.values()):
         raise BadInputError(
@@ -53,8 +57,8 @@ async def serve(bench: Bench, clock: Clock, commands: TextIO | None, replies: Te
                 print(json.dumps(line), file=replies, flush=True)
             print(json.dumps({"ready": True, "speed": clock.speed}), file=replies, flush=True)
             if commands is not None:
-                async for line in _lines(commands):
-                    print(json.dumps(_command(simulation, line)), file=replies, flush=True)
+                async for command in _lines(commands):
+                    print(json.dumps(_command(simulation, command)), file=replies, flush=True)
             await asyncio.get_running_loop().create_future()
         finally:
             await simulation.close()
@@ -73,22 +77,19 @@ def _command(simulation: object, line: str) -> dict[str, object]:
         return {"error": str(error)}
 
 
-async def _lines(stream: TextIO):  # type: ignore[no-untyped-def]
-    """Lines of a stream, read by a daemon thread: a terminal cannot be waited for otherwise."""
-    import threading
-
+async def _lines(descriptor: int) -> AsyncIterator[str]:
+    """Lines of a file descriptor until its end."""
     loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[str | None] = asyncio.Queue()
+    arrived: asyncio.Queue[bytes] = asyncio.Queue()
 
-    def read() -> None:
-        for line in stream:
-            loop.call_soon_threadsafe(queue.put_nowait, line)
-        loop.call_soon_threadsafe(queue.put_nowait, None)
+    def take(line: bytes) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(arrived.put_nowait, line)
 
-    threading.Thread(target=read, daemon=True, name="simulate-commands").start()
-    while (line := await queue.get()) is not None:
+    read_lines(descriptor, take, "simulate-commands")
+    while line := await arrived.get():
         if line.strip():
-            yield line
+            yield line.decode()
 
 
 class SimulatedProcess:

@@ -19,7 +19,6 @@ import json
 import os
 import queue
 import sys
-import threading
 import time
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ from operando.instruments.errors import OperandoError
 from operando.instruments.roles import Expect, Instrument
 from operando.instruments.safety import secure
 from operando.station.assembly import build_instrument
+from operando.station.pipes import read_lines
 
 PATIENCE = 3.0
 """Seconds without a beat after which the engine counts as frozen."""
@@ -136,9 +136,9 @@ def main() -> None:
     """Listen on standard input until the engine says goodbye or falls silent."""
     watchdog = Watchdog()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    # A thread of its own reads the pipe, because waiting for a pipe with a time-out differs
-    # between operating systems. An empty line means that the pipe was closed.
-    threading.Thread(target=_read_lines, args=(lines,), daemon=True).start()
+    # A thread reads the pipe, because waiting for a pipe with a time-out differs between
+    # operating systems. An empty line means that the pipe was closed.
+    read_lines(sys.stdin.fileno(), lines.put, "engine-pipe")
     frozen = False
     while True:
         try:
@@ -154,12 +154,6 @@ def main() -> None:
             return
         if not watchdog.hear(line):
             return
-
-
-def _read_lines(lines: queue.SimpleQueue[bytes]) -> None:
-    for line in sys.stdin.buffer:
-        lines.put(line)
-    lines.put(b"")
 
 
 if __name__ == "__main__":

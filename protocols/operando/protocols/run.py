@@ -1,0 +1,84 @@
+"""What a run is made of: its channel, its settings, its state and its result."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from operando.instruments.limits import Limit
+from operando.instruments.recipe import Poll, RecordConditions
+from operando.instruments.roles import (
+    Galvanostatic,
+    Potentiostat,
+    Potentiostatic,
+    Protection,
+    SetPoint,
+)
+from operando.protocols.monitors import Monitor
+from operando.protocols.preflight import OpenCircuitWindow
+from operando.protocols.protocol import Cell
+
+
+class RunState(enum.Enum):
+    """Where a run is. The last five are final."""
+
+    PREPARING = "preparing"
+    RUNNING = "running"
+    PAUSED = "paused"
+    HELD = "held"
+    COMPLETED = "completed"
+    TRIPPED = "tripped"
+    ABORTED = "aborted"
+    FAULTED = "faulted"
+    REFUSED = "refused"
+    """Something before the first step was not as it must be; the cell was not driven."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How to poll, record and guard a run.
+
+    poll: s between readings of the potentiostat, and of each monitor.
+    limits: what must never happen. record: which readings become rows.
+    protection: bounds programmed into the potentiostat before anything is switched on.
+    open_circuit: voltage in which a healthy cell must be found before the first step; None
+    skips the check and says so in the journal.
+    """
+
+    poll: Poll
+    limits: tuple[Limit, ...]
+    record: RecordConditions
+    protection: Protection
+    open_circuit: OpenCircuitWindow | None
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A cell with the instruments around it. monitors: by their names on the bench."""
+
+    name: str
+    cell: Cell
+    potentiostat: Potentiostat
+    monitors: Mapping[str, Monitor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. safe: the safe state was read back. duration: s. charge: net, C."""
+
+    state: RunState
+    reason: str
+    safe: bool
+    duration: float
+    charge: float
+    steps: int
+
+
+def current_bound(setpoint: SetPoint) -> float:
+    """Highest current that a set-point can drive, A, magnitude."""
+    if isinstance(setpoint, Galvanostatic):
+        return abs(setpoint.current)
+    if isinstance(setpoint, Potentiostatic):
+        return setpoint.current_limit
+    return 0.0
