@@ -63,6 +63,9 @@ PUNCTUAL = 99.9
 READING_TIME = 0.020
 """s that a simulated reading takes: NPLC 0.1 and little overhead, so that ten fit a second."""
 
+LAST = 0.2
+"""s before the end of the measurement from which polls are left out: they may be cut short."""
+
 SETTLING = 3.0
 """s between the first reading of the last channel and the beginning of the measurement."""
 
@@ -277,7 +280,7 @@ class Polls:
 def within(rows: Iterable[tuple[float, float]], usage: Usage) -> tuple[list[float], list[float]]:
     """Sending and end of the polls that were sent while the processor time was measured, s."""
     kept = [
-        (at - half, at + half) for at, half in rows if usage.start <= at - half <= usage.end - 0.2
+        (at - half, at + half) for at, half in rows if usage.start <= at - half <= usage.end - LAST
     ]
     return [sent for sent, _ in kept], [ended for _, ended in kept]
 
@@ -412,7 +415,7 @@ def main() -> None:
     unexpected = [one for one in runs if one.result.state is not RunState.ABORTED]
     unsafe = [one for one in runs if not one.result.safe]
     length = usage.end - usage.start
-    rate = every.rows / length
+    rate = every.rows / (length - LAST)
     print(
         f"{len(runs)} channels, {2 * len(runs)} instruments at {1.0 / chosen.interval:g} Hz for "
         f"{length:.0f} s; {rate:.0f} polls/s recorded; {os.cpu_count()} cores, load "
