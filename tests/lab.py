@@ -161,9 +161,14 @@ class RunProcess:
 
     def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGCONT)
-            self._process.kill()
+            # In order, so that its watchdog ends too.
+            for number in (signal.SIGCONT, signal.SIGTERM):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.pid, number)
+            try:
+                self._process.wait(20.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
         self._process.communicate()
 
 

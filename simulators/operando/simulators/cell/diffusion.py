@@ -14,23 +14,30 @@ TABLE_SIZE = 4000
 TABLE_LOW, TABLE_HIGH = 0.0, 1.05
 """Range of lithium content over which material functions are tabulated; constant outside."""
 
+_SCALE = TABLE_SIZE / (TABLE_HIGH - TABLE_LOW)
+_OFFSET = TABLE_LOW * _SCALE
 
-def tabulate(function: Callable[[float], float]) -> list[float]:
+Table = tuple[list[float], list[float]]
+"""Straight pieces of a material function over u = (x - TABLE_LOW) * _SCALE: values at u = 0 of
+their continuations, and slopes. The piece of a u is the one at int(u)."""
+
+
+def tabulate(function: Callable[[float], float]) -> Table:
     """Return a function sampled evenly between TABLE_LOW and TABLE_HIGH, one spare entry."""
     width = (TABLE_HIGH - TABLE_LOW) / TABLE_SIZE
     values = [function(TABLE_LOW + i * width) for i in range(TABLE_SIZE + 1)]
-    return [*values, values[-1]]
+    slopes = [*(b - a for a, b in itertools.pairwise(values)), 0.0]
+    return [v - k * s for k, (v, s) in enumerate(zip(values, slopes, strict=True))], slopes
 
 
 class Sphere:
     """A sphere of host material, discretised; compositions are lists from centre to surface."""
 
     __slots__ = (
-        "_coupling",
-        "_diagonal",
         "_diffusivity",
+        "_free",
         "_geometry",
-        "_right",
+        "_pull",
         "nodes",
         "radius",
         "volumes",
@@ -63,24 +70,26 @@ class Sphere:
             for face, a, b in zip(faces, positions, positions[1:], strict=False)
         ]
         self._diffusivity = tabulate(diffusivity)
-        self._diagonal = [0.0] * nodes
-        self._right = [0.0] * nodes
-        self._coupling = [0.0] * (nodes - 1)
+        # Of the last elimination: x_i = free_i + pull_i x_(i+1).
+        self._free = [0.0] * (nodes - 1)
+        self._pull = [0.0] * (nodes - 1)
 
     def mean(self, composition: list[float]) -> float:
         """Return the volume average of a composition."""
         return sum(v * x for v, x in zip(self.volumes, composition, strict=True))
 
-    def average(self, table: list[float], composition: list[float]) -> float:
+    def average(self, table: Table, composition: list[float]) -> float:
         """Return the volume average of a tabulated function of composition."""
         total = 0.0
-        scale = TABLE_SIZE / (TABLE_HIGH - TABLE_LOW)
+        bases, slopes = table
         for v, x in zip(self.volumes, composition, strict=True):
-            u = (x - TABLE_LOW) * scale
-            u = 0.0 if u < 0.0 else TABLE_SIZE if u > TABLE_SIZE else u
+            u = x * _SCALE - _OFFSET
+            if u < 0.0:
+                u = 0.0
+            elif u > TABLE_SIZE:
+                u = TABLE_SIZE
             k = int(u)
-            low = table[k]
-            total += v * (low + (u - k) * (table[k + 1] - low))
+            total += v * (bases[k] + u * slopes[k])
         return total
 
     def eliminate(
@@ -90,71 +99,66 @@ class Sphere:
 
         now, before: compositions at the start of this step and of the one before; without the
             latter the step is backward Euler, with it the second-order backward formula (BDF2).
-        h: step, s. ratio: this step over the one before. factor: on the diffusivity.
+        h: step, s; any number from 0, where nothing moves. ratio: this step over the one before.
+        factor: on the diffusivity.
         Returns (a, b) of x_surface = a + b * s, where s is the inflow at the surface as a rate of
         the mean composition, in 1/s. `complete` then gives all nodes.
         """
-        diffusivity = self._diffusivity
-        geometry = self._geometry
-        volumes = self.volumes
-        diagonal = self._diagonal
-        right = self._right
-        coupling = self._coupling
-        scale = TABLE_SIZE / (TABLE_HIGH - TABLE_LOW)
-        offset = TABLE_LOW * scale
-        # The diffusivity between two nodes is taken at their mean composition, extrapolated to
-        # the end of the step, which keeps the step linear and of second order.
+        # Every row is multiplied by `weight`, the step over the leading coefficient of its
+        # formula: nothing is divided by the step, which may be as short as a float can say.
         if before is None:
-            guess = now
-            history = now
-            a0 = 1.0 / h
-            scale_history = a0
+            before = now
+            ratio = c2 = 0.0
+            c1 = 1.0
+            weight = h
         else:
             grown = 1.0 + ratio
-            c1 = grown * grown / (1.0 + 2.0 * ratio)
-            c2 = ratio * ratio / (1.0 + 2.0 * ratio)
-            guess = [x + ratio * (x - w) for x, w in zip(now, before, strict=True)]
-            history = [c1 * x - c2 * w for x, w in zip(now, before, strict=True)]
-            a0 = (1.0 + 2.0 * ratio) / (grown * h)
-            scale_history = a0
-        half = 0.5 * scale
-        here = guess[0]
-        g = 0.0
-        d = y = 0.0
-        pull = 0.0
-        for i, geometric in enumerate(geometry):
-            there = guess[i + 1]
+            denominator = 1.0 + 2.0 * ratio
+            c1 = grown * grown / denominator
+            c2 = ratio * ratio / denominator
+            weight = h * grown / denominator
+        exchange = weight * factor
+        bases, slopes = self._diffusivity
+        free, pull = self._free, self._pull
+        half, offset = 0.5 * _SCALE, _OFFSET
+        x, w = now[0], before[0]
+        here = x + ratio * (x - w)
+        history = c1 * x - c2 * w
+        g = q = held = 0.0
+        i = 0
+        for volume, geometric in zip(self.volumes, self._geometry, strict=False):
+            # The diffusivity between two nodes is taken at their mean composition, extrapolated
+            # to the end of the step, which keeps the step linear and of second order.
+            i1 = i + 1
+            x = now[i1]
+            w = before[i1]
+            there = x + ratio * (x - w)
             u = half * (here + there) - offset
             if u < 0.0:
                 u = 0.0
             elif u > TABLE_SIZE:
                 u = TABLE_SIZE
             k = int(u)
-            low = diffusivity[k]
-            mass = volumes[i] * scale_history
-            last = g
-            g = geometric * factor * (low + (u - k) * (diffusivity[k + 1] - low))
-            # Row i: (a0 V + g + last) x_i - last x_(i-1) - g x_(i+1) = a0 V history
-            y = mass * history[i] + pull * y
-            d = mass + g + last * (1.0 - pull)
-            diagonal[i] = d
-            right[i] = y
-            coupling[i] = g
-            pull = g / d
+            # Row i: (V + g + last) x_i - last x_(i-1) - g x_(i+1) = V history, with x_(i-1) put in.
+            right = volume * history + g * q
+            g = geometric * exchange * (bases[k] + u * slopes[k])
+            d = volume + held + g
+            free[i] = q = right / d
+            pull[i] = p = g / d
+            held = g * (1.0 - p)
+            history = c1 * x - c2 * w
             here = there
-        mass = volumes[-1] * a0
-        y = mass * history[-1] + pull * y
-        d = mass + g * (1.0 - pull)
-        return y / d, 1.0 / d
+            i = i1
+        volume = self.volumes[-1]
+        d = volume + held
+        return (volume * history + g * q) / d, weight / d
 
     def complete(self, surface: float) -> list[float]:
         """Return the composition that belongs to a surface value after `eliminate`."""
-        diagonal = self._diagonal
-        right = self._right
-        coupling = self._coupling
-        composition = [surface] * self.nodes
         x = surface
-        for i in range(self.nodes - 2, -1, -1):
-            x = (right[i] + coupling[i] * x) / diagonal[i]
-            composition[i] = x
+        composition = [x]
+        for free, pull in zip(reversed(self._free), reversed(self._pull), strict=True):
+            x = free + pull * x
+            composition.append(x)
+        composition.reverse()
         return composition
