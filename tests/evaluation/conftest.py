@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,10 +151,13 @@ class MakeRecord:
         gap: tuple[float, float] | None = None,
         mass: float = 1e-5,
         simulated: bool = True,
+        state: str | None = "completed",
+        extra: Sequence[tuple[Entry, float, dict[str, JSON]]] = (),
     ) -> Record:
         """counted: the runner's counters are filled. finish: the last discharge has an outcome.
 
-        gap: from and to, s. mass: kg.
+        gap: from and to, s. mass: kg. state: how the run ended, None if nobody said. extra: further
+        entries of the journal.
         """
         cell = cell or IdealCell()
         folder = self._folder / cell.name
@@ -174,7 +177,10 @@ class MakeRecord:
                     "start": gap[0], "end": gap[1], "reason": "suspended", "charge_bound": 0.1,
                 }  # fmt: skip
                 await recorder.journal(Entry.GAP, writer.time, entry)
-            await recorder.journal(Entry.RUN_ENDED, writer.time, {"state": "completed"})
+            for more in extra:
+                await recorder.journal(*more)
+            if state is not None:
+                await recorder.journal(Entry.RUN_ENDED, writer.time, {"state": state})
             await recorder.close()
 
         run(write(), virtual=True)

@@ -12,6 +12,7 @@ import pytest
 
 from operando.evaluation import CyclingResult, cccv
 from operando.evaluation.half_cycles import read_cycling
+from operando.instruments.recorder import Entry
 
 MakeRecord = Any
 CURRENT, CONSTANT, HELD, TAU = 1e-3, 3600.0, 1200.0, 600.0
@@ -88,6 +89,37 @@ def test_a_cycle_that_was_not_finished_is_flagged(make_record: MakeRecord) -> No
     first, second = cccv(make_record(finish=False)).cycles
     assert first.flags == ()
     assert second.flags == ("incomplete",)
+
+
+@pytest.mark.parametrize("state", ["aborted", "tripped", "held", "faulted", "refused", None])
+def test_the_last_cycle_of_a_run_that_did_not_complete_is_flagged(
+    make_record: MakeRecord, state: str | None
+) -> None:
+    first, second = cccv(make_record(state=state)).cycles
+    assert first.flags == ()
+    assert second.flags == (f"run {state or 'faulted'}",)
+
+
+@pytest.mark.parametrize(("kind", "flags"), [
+    ("ConstantVoltage", ("incomplete", "run aborted")), ("Rest", ("run aborted",)),
+])  # fmt: skip
+def test_a_step_that_was_stopped_before_its_first_sample_leaves_the_cycle_incomplete(
+    make_record: MakeRecord, kind: str, flags: tuple[str, ...]
+) -> None:
+    step = {"index": 7, "step_id": 4, "cycle": 2, "label": "more", "kind": kind, "hash": "7"}
+    record = make_record(state="aborted", extra=[(Entry.STEP_STARTED, 1e5, step)])
+    first, second = cccv(record).cycles
+    assert first.flags == ()
+    assert second.flags == flags
+
+
+def test_pauses_and_limits_are_flagged_in_their_cycle(make_record: MakeRecord) -> None:
+    limit = {"name": "hot", "when": "w", "action": "hold", "value": 1.0}
+    first, second = cccv(
+        make_record(extra=[(Entry.PAUSED, 1000.0, {}), (Entry.LIMIT, 1000.0, limit)])
+    ).cycles
+    assert first.flags == ("paused", "limit hot")
+    assert second.flags == ()
 
 
 def test_a_pressure_reading_that_is_too_old_gives_no_swing(make_record: MakeRecord) -> None:

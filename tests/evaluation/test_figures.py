@@ -143,6 +143,54 @@ def test_time_series_are_in_hours_and_broken_at_gaps(
     assert np.nanmax(current.get_lines()[0].get_ydata()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("count", "cycles"), [(1, 2), (2, 4), (3, 4), (2, 300), (6, 300)])
+def test_points_of_several_records_stand_side_by_side_around_their_cycle(
+    count: int, cycles: int
+) -> None:
+    offsets = figures._offsets(count, cycles)
+    assert sum(offsets) == pytest.approx(0.0, abs=1e-12)
+    assert offsets == sorted(set(offsets))
+    assert max(offsets) - min(offsets) < 0.6  # nearer to their own cycle than to the next
+
+
+def test_capacities_that_are_the_same_can_all_be_seen(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    cells = [make_record.cell(name=name, efficiency=1.0) for name in ("a", "b")]
+    draw_capacity_by_cycle([make_record(cell) for cell in cells], tmp_path / "a.png")
+    upper, lower = drawn[0].axes
+    rings = [m for m in upper.get_lines() if m.get_fillstyle() == "none" and len(m.get_xdata())]
+    dots = [m for m in upper.get_lines() if m.get_fillstyle() == "full" and len(m.get_xdata())]
+    squares = [m for m in lower.get_lines() if m.get_marker() == "s"]
+    assert [len(kind) for kind in (rings, dots, squares)] == [2, 2, 2]
+    for ring, dot in zip(rings, dots, strict=True):
+        assert ring.get_markersize() > dot.get_markersize() + 2.0 * ring.get_markeredgewidth()
+        assert np.array_equal(ring.get_xdata(), dot.get_xdata())
+    for first, second in (rings, dots, squares):
+        apart = upper.transData.transform(np.column_stack([second.get_xdata(), [0, 0]]))
+        apart -= upper.transData.transform(np.column_stack([first.get_xdata(), [0, 0]]))
+        assert np.all(apart[:, 0] > first.get_markersize() * drawn[0].dpi / 72.0)
+    low, high = lower.get_xlim()
+    assert (low, high) == (0.5, 2.5)
+
+
+def test_a_line_over_another_is_thinner(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    records = [make_record(make_record.cell(name=name)) for name in ("a", "b")]
+    draw_time_series(records, tmp_path / "a.png")
+    draw_voltage_capacity(records, tmp_path / "b.png")
+    draw_voltage_capacity(records, tmp_path / "c.png", overlaid=True)
+    series, loops, overlaid = drawn
+    below, above = series.axes[0].get_lines()
+    assert below.get_linewidth() > above.get_linewidth()
+    first, *_, last = loops.axes[0].get_lines()
+    assert first.get_linewidth() > last.get_linewidth()
+    widths = [line.get_linewidth() for line in overlaid.axes[0].get_lines()]
+    assert len(set(widths)) == 2
+    assert widths == sorted(widths, reverse=True)
+
+
 def test_no_global_state_of_matplotlib_is_changed(tmp_path: Path, make_record: MakeRecord) -> None:
     import matplotlib as mpl
 

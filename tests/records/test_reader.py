@@ -14,7 +14,7 @@ from operando.instruments.clock import run
 from operando.instruments.errors import RecordError
 from operando.instruments.recorder import JSON, Entry
 from operando.instruments.samples import AuxReading, Origin, Sample, Status
-from operando.records import Gap, Record, SqliteRecorder, find_records
+from operando.records import Gap, JournalEntry, Record, SqliteRecorder, find_records
 
 MakeSample = Callable[..., Sample]
 Manifest = dict[str, JSON]
@@ -154,12 +154,42 @@ def test_gaps_and_limits_are_told(tmp_path: Path, manifest: Manifest) -> None:
     assert (limit.name, limit.time, limit.action, limit.value) == ("hot", 5.0, "trip", 334.0)
 
 
-@pytest.mark.parametrize("state", ["completed", "tripped", "aborted", "faulted", "held"])
+@pytest.mark.parametrize("state", ["completed", "tripped", "aborted", "faulted", "held", "refused"])
 def test_the_state_is_that_of_the_last_entry_of_the_run(
     tmp_path: Path, manifest: Manifest, state: str
 ) -> None:
     record = write(tmp_path / "r", manifest, (Entry.RUN_ENDED, 1.0, {"state": state}))
     assert record.state == state
+
+
+def test_an_outcome_that_is_not_known_counts_as_faulted(tmp_path: Path, manifest: Manifest) -> None:
+    record = write(tmp_path / "r", manifest, (Entry.RUN_ENDED, 1.0, {"state": "fine"}))
+    assert record.state == "faulted"
+
+
+def test_a_run_that_ends_between_two_looks_was_not_killed(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        recorder = SqliteRecorder(tmp_path / "r", manifest, inline=True)
+        record = Record.open(tmp_path / "r")
+        found = record.journal
+        looks: list[tuple[Entry, ...]] = []
+
+        def journal(*kinds: Entry) -> list[JournalEntry]:
+            try:
+                return found(*kinds)
+            finally:
+                # What the writer does at its end, at the worst moment.
+                looks.append(kinds)
+                recorder._lock.release()
+
+        monkeypatch.setattr(record, "journal", journal)
+        assert record.state == "running"
+        assert looks
+        await recorder.close()
+
+    run(scenario(), virtual=True)
 
 
 @pytest.mark.parametrize(("said", "simulated"), [(True, True), (False, False), (None, True)])
@@ -234,6 +264,8 @@ def test_records_are_found_below_a_folder(tmp_path: Path, manifest: Manifest) ->
         write(tmp_path / name, manifest)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "manifest.json").write_text("{}")
+    write(tmp_path / "d", manifest)
+    (tmp_path / "d" / "manifest.json").unlink()
     assert find_records(tmp_path) == [tmp_path / "a" / "x", tmp_path / "b"]
     assert find_records(tmp_path / "nowhere") == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import queue
 import sqlite3
 import tempfile
 import threading
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from operando.instruments.clock import run
 from operando.instruments.errors import BadInputError, RecordError
 from operando.instruments.recorder import JSON, Entry, Recorder
 from operando.instruments.samples import AuxReading, Origin, Regulation, Sample, Status
-from operando.records import Record, SqliteRecorder, canonical_dump, verify
+from operando.records import Record, SqliteRecorder, canonical_dump, files, verify
 from operando.records import recorder as module
 from operando.records.reader import Columns
 from operando.records.schema import SAMPLE_COLUMNS, encode
@@ -77,8 +78,10 @@ async def record_all(recorder: SqliteRecorder, sequence: list[Any]) -> None:
 
 
 @BOTH
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sequence=actions)
+@example(sequence=[AuxReading("\0", "pressure", 0.0, 0.0, 0.0, Status.OK)])
+@example(sequence=[(Entry.NOTE, -0.0, {})])
 def test_whatever_is_recorded_is_read_back_exactly(inline: bool, sequence: list[Any]) -> None:
     manifest: Manifest = {"started": "2026-01-01T00:00:00+00:00", "simulated": False}
 
@@ -305,7 +308,7 @@ def test_closing_twice_is_closing_once_and_nothing_is_taken_afterwards(
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["checksums.json", "manifest.json", "record.sqlite"]
     assert Record.open(folder).state == "completed"
-    assert not [thread for thread in threading.enumerate() if "recorder" in thread.name]
+    assert not [t for t in threading.enumerate() if t.name == f"recorder {folder.name}"]
 
 
 def test_a_record_closed_without_an_outcome_says_that_something_was_wrong(
@@ -320,6 +323,191 @@ def test_a_record_closed_without_an_outcome_says_that_something_was_wrong(
     record = Record.open(tmp_path / "r")
     assert record.state == "faulted"
     assert record.journal(Entry.RUN_ENDED)[0].time == 7.0
+
+
+def test_rows_taken_right_after_an_entry_wait_no_longer_than_others(
+    tmp_path: Path, manifest: Manifest, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    original = SqliteRecorder._write
+
+    def write(recorder: SqliteRecorder, rows: Any, *others: Any) -> None:
+        original(recorder, rows, *others)
+        written.append(len(rows))
+
+    class Orders:
+        """A queue in which the caller asks for an entry, and takes a row before it looks up."""
+
+        def __init__(self, recorder: SqliteRecorder) -> None:
+            self.recorder, self.waits = recorder, 0
+
+        def get(self, timeout: float) -> None:
+            self.waits += 1
+            if self.waits == 1:
+                self.recorder._samples, self.recorder._aux = [], []
+                self.recorder.sample(make_sample(0.0))
+                raise queue.Empty
+            raise Stop
+
+        def get_nowait(self) -> None:
+            raise queue.Empty
+
+    class Stop(BaseException):
+        pass
+
+    async def scenario() -> None:
+        recorder = SqliteRecorder(tmp_path / "r", manifest, inline=True)
+        recorder._inline = False
+        monkeypatch.setattr(SqliteRecorder, "_write", write)
+        orders, recorder._orders = recorder._orders, Orders(recorder)  # type: ignore[assignment]
+        with pytest.raises(Stop):
+            recorder._serve()
+        assert written == [1]
+        recorder._inline, recorder._orders = True, orders
+        await recorder.close()
+
+    run(scenario(), virtual=True)
+
+
+def test_a_cancellation_that_meets_the_answer_is_not_forgotten(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+    original = module._reply
+
+    def reply(*arguments: Any) -> None:
+        original(*arguments)
+        answered.set()
+
+    monkeypatch.setattr(module, "_reply", reply)
+
+    async def scenario() -> None:
+        recorder = SqliteRecorder(tmp_path / "r", manifest, inline=False)
+        task = asyncio.create_task(recorder.journal(Entry.NOTE, 0.0, {}))
+        await asyncio.sleep(0)
+        assert answered.wait(20.0)
+        await asyncio.sleep(0)  # the answer is set; the task has not been told
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await recorder.close()
+
+    run(scenario())
+    assert len(Record.open(tmp_path / "r").journal(Entry.NOTE)) == 1
+
+
+def test_closing_again_after_a_cancelled_close_waits_for_the_writer(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch)
+
+    async def scenario() -> None:
+        recorder = SqliteRecorder(tmp_path / "r", manifest, inline=False)
+        watched.go_on.clear()
+        first = asyncio.create_task(recorder.close())
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        again = asyncio.create_task(recorder.close())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not again.done()
+        watched.go_on.set()
+        await again
+        assert Record.open(tmp_path / "r").closed
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("place", ["write_atomically", "sync"])
+def test_a_record_that_could_not_be_made_leaves_nothing_behind(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        if place == "sync":  # the file is there already
+            path.write_bytes(content)
+        raise OSError("no space left on device")
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "write_atomically", fail)
+            with pytest.raises(RecordError, match="no space left"):
+                SqliteRecorder(tmp_path / "r", manifest, inline=True)
+        assert list((tmp_path / "r").iterdir()) == []
+        await SqliteRecorder(tmp_path / "r", manifest, inline=True).close()
+
+    run(scenario(), virtual=True)
+    assert verify(tmp_path / "r")
+
+
+def test_the_name_of_the_folder_itself_is_synced(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(module, "sync_folder", synced.append)
+
+    async def scenario() -> None:
+        await SqliteRecorder(tmp_path / "runs" / "r", manifest, inline=True).close()
+
+    run(scenario(), virtual=True)
+    assert synced == [tmp_path / "runs", tmp_path]
+
+
+def test_a_reader_that_looks_at_the_lock_for_an_instant_does_not_take_it_from_the_writer(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, looks = files._try_lock, iter([False, False])
+
+    def try_lock(descriptor: int, *, shared: bool) -> bool:
+        return next(looks, True) and original(descriptor, shared=shared)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(files, "_try_lock", try_lock)
+        recorder = SqliteRecorder(tmp_path / "r", manifest, inline=True)
+        assert next(looks, None) is None
+        assert Record.open(tmp_path / "r").state == "running"
+        await recorder.close()
+        monkeypatch.setattr(files, "_try_lock", lambda *_, **__: False)
+        monkeypatch.setattr("operando.records.files.time.sleep", lambda _: None)
+        with pytest.raises(RecordError, match="held by another process"):
+            SqliteRecorder(tmp_path / "s", manifest, inline=True)
+        assert list((tmp_path / "s").iterdir()) == []
+
+    run(scenario(), virtual=True)
+
+
+@pytest.mark.parametrize("entry", [Entry.NOTE, Entry.RUN_ENDED])
+def test_an_entry_is_synced_and_a_batch_is_not(
+    tmp_path: Path, manifest: Manifest, make_sample: MakeSample, entry: Entry
+) -> None:
+    statements: list[str] = []
+
+    async def scenario() -> None:
+        recorder = SqliteRecorder(tmp_path / "r", manifest, inline=True)
+
+        def levels(statement: str) -> None:
+            if statement == "COMMIT":
+                statements.append(
+                    "FULL" if statements[-1:] == ["PRAGMA synchronous = FULL"] else "NORMAL"
+                )
+            elif "synchronous" in statement:
+                statements.append(statement)
+
+        recorder._connection.set_trace_callback(levels)
+        for _ in range(2):
+            recorder.sample(make_sample(0.0))
+            await recorder.flush()
+            await recorder.journal(entry, 0.0, {"state": "completed"})
+            (level,) = recorder._connection.execute("PRAGMA synchronous").fetchone()
+            assert level == 1  # NORMAL again
+        recorder._connection.set_trace_callback(None)
+        await recorder.close()
+
+    run(scenario(), virtual=True)
+    commits = [s for s in statements if not s.startswith("PRAGMA")]
+    assert commits == ["NORMAL", "FULL"] * 2
 
 
 class Broken:

@@ -14,7 +14,7 @@ from operando.instruments.clock import run
 from operando.instruments.errors import RecordError
 from operando.instruments.recorder import JSON, Entry
 from operando.instruments.samples import AuxReading, Sample, Status
-from operando.records import SqliteRecorder, verify
+from operando.records import Record, SqliteRecorder, find_records, verify
 
 Manifest = dict[str, JSON]
 
@@ -109,6 +109,36 @@ def test_a_changed_manifest_breaks_the_chain_without_checksums(record: Path) -> 
     manifest["simulated"] = False
     path.write_text(json.dumps(manifest))
     assert "entry 1 does not follow from the manifest" in str(verify(killed))
+
+
+def test_a_writer_that_died_before_the_manifest_left_nothing_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    async def scenario() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("operando.records.recorder.write_atomically", die)
+            with pytest.raises(Killed):
+                SqliteRecorder(tmp_path / "r", {"started": "2026-01-01T00:00:00Z"}, inline=True)
+
+    run(scenario(), virtual=True)
+    assert (tmp_path / "r" / "record.sqlite").exists()
+    assert find_records(tmp_path) == []
+    with pytest.raises(RecordError, match="its writer died while it made the record"):
+        Record.open(tmp_path / "r")
+    verification = verify(tmp_path / "r")
+    assert not verification
+    assert "nothing was ever recorded" in str(verification)
+
+
+def test_a_record_that_lost_its_manifest_is_not_said_to_be_empty(record: Path) -> None:
+    (record / "manifest.json").unlink()
+    assert "nothing was ever recorded" not in str(verify(record))
 
 
 def test_a_missing_or_ruined_file_is_damage_and_not_an_exception(record: Path) -> None:

@@ -108,15 +108,18 @@ def test_a_wrong_bench_is_refused(tmp_path: Path, change: tuple[str, str], messa
 
 
 def test_check_prints_the_currents_and_the_limit_sheet(tmp_path: Path) -> None:
-    done = operando(
-        "check", write_recipe(tmp_path, FAST), "--bench", write_bench(tmp_path), "--json"
-    )
+    limits = 'squeeze = { when = "pressure > 12 MPa for 2 s", action = "trip", grace = "10 s" }'
+    recipe = write_recipe(tmp_path, FAST, limits=limits)
+    done = operando("check", recipe, "--bench", write_bench(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)[0]
     sheet = {line["name"]: line for line in report["limits"]}
     assert "instrument" in sheet["over_voltage"]["layers"][0]
-    assert "watchdog" in sheet["over_current"]["without_host"]
-    text = operando("check", write_recipe(tmp_path, FAST), "--bench", write_bench(tmp_path)).stdout
+    assert "computer" in sheet["over_current"]["without_host"]
+    assert "watchdog" in sheet["squeeze"]["without_host"]
+    assert sheet["squeeze"]["latency"] > 12.0 + sheet["over_current"]["latency"] - 1e-9
+    text = operando("check", recipe, "--bench", write_bench(tmp_path)).stdout
+    assert "does not say who it is" in text
     assert "6.28" in text  # 2C of 16.96 mg at 185 mA/g in mA
     assert "limit sheet" in text
 

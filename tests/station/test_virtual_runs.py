@@ -211,6 +211,18 @@ def test_an_abort_ends_in_a_verified_safe_state(lab: Lab) -> None:
     assert not lab.relay_at_end
 
 
+def test_an_abort_while_the_instruments_are_being_connected_is_not_lost(lab: Lab) -> None:
+    async def abort(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(0.01)
+        assert not engine.runners
+        engine.stop_all("asked early")
+
+    run = lab.run(write_recipe(lab.folder), beside=abort)
+    assert (run.result.state, run.result.reason) == (RunState.ABORTED, "asked early")
+    assert lab.charge_of_cell == pytest.approx(0.0, abs=1e-6)
+    assert not lab.relay_at_end
+
+
 def test_reversed_leads_are_found_before_the_cell_is_driven(lab: Lab) -> None:
     bench = write_bench(lab.folder, smu_options='leads = "reversed"')
     run = lab.run(write_recipe(lab.folder), bench)
@@ -258,6 +270,36 @@ def test_a_limit_on_a_quantity_that_nothing_measures_is_refused(lab: Lab) -> Non
     )
     with pytest.raises(BadInputError, match="squeeze watches pressure"):
         lab.run(recipe, bench)
+
+
+def test_a_slope_over_fewer_than_three_readings_is_refused(lab: Lab) -> None:
+    limits = 'steep = { when = "abs(dV/dt over 20 s) > 1 V/min", action = "trip" }'
+    with pytest.raises(BadInputError, match="fewer than three readings"):
+        lab.run(write_recipe(lab.folder, interval="10 s", limits=limits))
+
+
+def test_a_cell_that_is_overloaded_for_its_meter_trips_at_once(lab: Lab) -> None:
+    async def overload(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(300.0)
+        engine.simulation.inject("smu1", "overload")  # type: ignore[union-attr]
+
+    run = lab.run(write_recipe(lab.folder, interval="5 s"), beside=overload)
+    assert run.result.state is RunState.TRIPPED
+    assert "beyond its range" in run.result.reason
+    assert run.result.duration < 310.0
+    assert not lab.relay_at_end
+
+
+def test_a_load_cell_in_overload_trips_what_watches_it_at_once(lab: Lab) -> None:
+    async def overload(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(300.0)
+        engine.simulation.inject("lc1", "overload")  # type: ignore[union-attr]
+
+    limits = 'squeeze = { when = "pressure > 12 MPa", action = "trip", stale_after = "1 h" }'
+    run = lab.run(write_recipe(lab.folder, interval="5 s", limits=limits), beside=overload)
+    assert run.result.state is RunState.TRIPPED
+    assert "overload" in run.result.reason
+    assert run.result.duration < 310.0
 
 
 @pytest.mark.parametrize("fault", ["silence", "drop 3600 s", "garbage", "overload"])

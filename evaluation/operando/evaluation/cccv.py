@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from operando.evaluation.half_cycles import Cycling, Floats, HalfCycle, read_cycling
+from operando.instruments.recorder import Entry
 from operando.instruments.samples import Regulation
-from operando.records import Record
+from operando.records import LimitEvent, Record
 from operando.records.reader import Columns, usable_values
 
 COULOMBS_PER_MAH = 3.6
@@ -45,8 +46,10 @@ class Cycle:
     charge_end_voltage, discharge_end_voltage: V under current, at the last sample of the half.
     mean_charge_voltage, mean_discharge_voltage: energy over charge, V.
     pressure: see there.
-    flags: what speaks against using the numbers: "incomplete" (a half is absent or was not
-    brought to its outcome), "gap" (part was not observed), "limit <name>" (a limit acted).
+    flags: what speaks against using the numbers: "incomplete" (a half is absent, or a step that
+    drives the cell has no outcome), "gap" (part was not observed), "paused" (the circuit was opened
+    within it), "limit <name>" (a limit acted), "run <state>" (the last cycle of a run that is not
+    completed: what the protocol had still to do is missing).
     """
 
     cycle: int
@@ -133,6 +136,7 @@ def cccv(
     cycling = read_cycling(record)
     readings = record.aux("pressure", source=record.source_of("pressure", pressure_source))
     halves = {(half.cycle, half.charging): half for half in cycling.halves}
+    events = _Events.of(record)
     cycles = []
     for number in sorted({half.cycle for half in cycling.halves}):
         charge, discharge = halves.get((number, True)), halves.get((number, False))
@@ -147,7 +151,7 @@ def cccv(
                 mean_charge_voltage=_mean_voltage(charge),
                 mean_discharge_voltage=_mean_voltage(discharge),
                 pressure=_pressure(cycling, charge, discharge, readings, max_age),
-                flags=_flags(record, cycling, number, (charge, discharge)),
+                flags=_flags(events, cycling, number, (charge, discharge)),
             )
         )
     return CyclingResult(
@@ -226,11 +230,37 @@ def _slope(cycling: Cycling, half: HalfCycle | None, time: Floats, pressure: Flo
     return float(np.sum(deviation * pressure[use]) / np.sum(deviation**2))
 
 
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """What a journal tells of a run, read once. unended: cycles of driven steps without outcome.
+
+    last: the highest cycle of which a step began. pauses: times, s.
+    """
+
+    state: str
+    unended: frozenset[int]
+    last: int
+    pauses: tuple[float, ...]
+    limits: tuple[LimitEvent, ...]
+
+    @classmethod
+    def of(cls, record: Record) -> _Events:
+        steps = record.steps()
+        return cls(
+            state=record.state,
+            # A step can be asked for and stopped before its first sample.
+            unended=frozenset(s.cycle for s in steps if not s.ended and s.kind != "Rest"),
+            last=max((step.cycle for step in steps), default=0),
+            pauses=tuple(entry.time for entry in record.journal(Entry.PAUSED)),
+            limits=tuple(record.limits),
+        )
+
+
 def _flags(
-    record: Record, cycling: Cycling, number: int, halves: tuple[HalfCycle | None, ...]
+    events: _Events, cycling: Cycling, number: int, halves: tuple[HalfCycle | None, ...]
 ) -> tuple[str, ...]:
     flags = []
-    if not all(half and half.complete for half in halves):
+    if number in events.unended or not all(half and half.complete for half in halves):
         flags.append("incomplete")
     time = cycling.samples["time"][cycling.samples["cycle"] == number]
     start = min([time[0], *(half.start for half in halves if half)])
@@ -238,5 +268,10 @@ def _flags(
     end = later[0] if len(later) else np.inf
     if any(gap.start < end and gap.end > start for gap in cycling.gaps):
         flags.append("gap")
-    names = dict.fromkeys(event.name for event in record.limits if start <= event.time < end)
-    return (*flags, *(f"limit {name}" for name in names))
+    if any(start <= time < end for time in events.pauses):
+        flags.append("paused")
+    names = dict.fromkeys(event.name for event in events.limits if start <= event.time < end)
+    flags += [f"limit {name}" for name in names]
+    if number >= events.last and events.state != "completed":
+        flags.append(f"run {events.state}")
+    return tuple(flags)

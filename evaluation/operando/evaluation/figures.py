@@ -37,6 +37,10 @@ SPECIFIC_CAPACITY = "Specific capacity / mAh g⁻¹"
 CAPACITY = "Capacity / mAh"
 WIDE, NARROW = 7.0, 3.5
 """Widths of two columns and of one in a journal, inches."""
+_RING, _DOT = 7.0, 3.8
+"""Diameters of the markers of charge and discharge, pt."""
+_PANEL = 230.0
+"""Width of the panel of capacity by cycle, about, pt."""
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -81,7 +85,8 @@ def draw_voltage_capacity(
         for position, (record, label) in enumerate(zip(records, labels, strict=True)):
             ax = axes[0 if overlaid else position]
             hue = position if overlaid else None
-            _draw_loops(ax, record, cycles, specific=specific, hue=hue, label=label)
+            width = _widths(len(records))[position] if overlaid else None
+            _draw_loops(ax, record, cycles, specific=specific, hue=hue, width=width, label=label)
             if not overlaid and len(records) > 1:
                 ax.set_title(label)
         for ax in axes:
@@ -108,9 +113,10 @@ def draw_time_series(
     panels = 3 if pressed else 2
     with _figure(records, WIDE, 0.7 + 1.45 * panels) as (fig, save):
         axes = fig.subplots(panels, 1, sharex=True)
-        for record, label, colour in zip(records, labels, _colours(len(records)), strict=True):
+        looks = zip(_colours(len(records)), _widths(len(records)), strict=True)
+        for record, label, (colour, width) in zip(records, labels, looks, strict=True):
             samples, gaps = record.samples(columns=["time", "voltage", "current"]), record.gaps()
-            line = {"color": colour, "label": label}
+            line: dict[str, Any] = {"color": colour, "label": label, "linewidth": width}
             columns = (samples[name] for name in ("time", "voltage", "current"))
             time, voltage, current = with_breaks(samples["time"], tuple(gaps), *columns)
             axes[0].plot(time / 3600.0, voltage, **line)
@@ -145,7 +151,8 @@ def draw_capacity_by_cycle(
 ) -> Path:
     """Capacity and coulombic efficiency by cycle, into a PNG.
 
-    Incomplete cycles are left out; cycles with a gap are drawn with a cross over them.
+    Incomplete cycles are left out; cycles with a gap are drawn with a cross over them. Points of
+    several records stand side by side around their cycle's number.
     Arguments, result and errors as in `draw_voltage_capacity`.
     """
     records, labels = _named(records, labels)
@@ -153,13 +160,19 @@ def draw_capacity_by_cycle(
     results = [cccv(record) for record in records]
     with _figure(records, 4.2, 4.4) as (fig, save):
         upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        for result, label, colour in zip(results, labels, _colours(len(results)), strict=True):
-            _draw_capacities(upper, lower, result, label=label, colour=colour, specific=specific)
+        numbers = [cycle.cycle for result in results for cycle in result.cycles]
+        first, last = min(numbers, default=1), max(numbers, default=1)
+        offsets = _offsets(len(results), last - first + 1)
+        for result, label, colour, offset in zip(
+            results, labels, _colours(len(results)), offsets, strict=True
+        ):
+            look: dict[str, Any] = {"colour": colour, "offset": offset, "specific": specific}
+            _draw_capacities(upper, lower, result, label=label, **look)
         ink = PALETTE[0] if len(results) == 1 else "0.4"
-        mark: dict[str, Any] = {"color": ink, "linestyle": "none", "marker": "o", "markersize": 5}
+        mark: dict[str, Any] = {"color": ink, "linestyle": "none", "marker": "o"}
         kinds = [
-            *upper.plot([], [], fillstyle="none", label="charge", **mark),
-            *upper.plot([], [], label="discharge", **mark),
+            *upper.plot([], [], fillstyle="none", markersize=_RING, label="charge", **mark),
+            *upper.plot([], [], markersize=_DOT, label="discharge", **mark),
         ]
         if any("gap" in cycle.flags for result in results for cycle in result.cycles):
             kinds += upper.plot([], [], "x", color="black", label="not fully observed")
@@ -169,6 +182,7 @@ def draw_capacity_by_cycle(
         lower.axhline(100.0, color="0.6", linewidth=0.6, zorder=0)
         lower.set_xlabel("Cycle")
         lower.xaxis.get_major_locator().set_params(integer=True)
+        lower.set_xlim(first - 0.5, last + 0.5)
         for ax in (upper, lower):
             ax.margins(y=0.15)
             ax.tick_params(axis="x", which="minor", top=False, bottom=False)
@@ -189,6 +203,7 @@ def _draw_loops(
     *,
     specific: bool,
     hue: int | None,
+    width: float | None,
     label: str,
 ) -> None:
     cycling = read_cycling(record)
@@ -200,6 +215,7 @@ def _draw_loops(
     if specific:
         scale /= record.of_cell("active_mass") * GRAMS_PER_KG
     shades = _shades(len(chosen), hue)
+    widths = _widths(len(chosen)) if width is None else [width] * len(chosen)
     for half in cycling.halves:
         if half.cycle not in chosen:
             continue
@@ -209,25 +225,34 @@ def _draw_loops(
         which = ", ".join(str(number) for number in chosen)
         name = str(half.cycle) if hue is None else f"{label}: {which}"
         shown = half.charging and (hue is None or place == 0)
-        ax.plot(passed, voltage, color=shades[place], label=name if shown else None)
+        line: dict[str, Any] = {"color": shades[place], "linewidth": widths[place]}
+        ax.plot(passed, voltage, label=name if shown else None, **line)
 
 
 def _draw_capacities(
-    upper: Axes, lower: Axes, result: CyclingResult, *, label: str, colour: str, specific: bool
+    upper: Axes,
+    lower: Axes,
+    result: CyclingResult,
+    *,
+    label: str,
+    colour: str,
+    offset: float,
+    specific: bool,
 ) -> None:
     whole = [cycle for cycle in result.cycles if "incomplete" not in cycle.flags]
     scale = 1.0 / COULOMBS_PER_MAH
     if specific:
         scale /= result.active_mass * GRAMS_PER_KG
-    number = [cycle.cycle for cycle in whole]
+    number = [cycle.cycle + offset for cycle in whole]
     charge = [cycle.charge_capacity * scale for cycle in whole]
     discharge = [cycle.discharge_capacity * scale for cycle in whole]
     efficiency = [100.0 * cycle.coulombic_efficiency for cycle in whole]
-    marks: dict[str, Any] = {"color": colour, "linestyle": "none", "markersize": 5}
-    upper.plot(number, charge, marker="o", fillstyle="none", **marks)
-    upper.plot(number, discharge, marker="o", label=label, **marks)
-    lower.plot(number, efficiency, marker="s", **marks)
-    gaps = [(c.cycle, c.discharge_capacity * scale) for c in whole if "gap" in c.flags]
+    marks: dict[str, Any] = {"color": colour, "linestyle": "none"}
+    # A dot in a ring: both are seen where charge and discharge are the same.
+    upper.plot(number, charge, marker="o", fillstyle="none", markersize=_RING, **marks)
+    upper.plot(number, discharge, marker="o", markersize=_DOT, label=label, **marks)
+    lower.plot(number, efficiency, marker="s", markersize=_DOT, **marks)
+    gaps = [(c.cycle + offset, c.discharge_capacity * scale) for c in whole if "gap" in c.flags]
     if gaps:
         upper.plot(*zip(*gaps, strict=True), "x", color="black")
 
@@ -257,6 +282,20 @@ def _shades(count: int, hue: int | None) -> list[Any]:
         return [mpl.colormaps["viridis"](x) for x in np.linspace(0.0, 0.82, count)]
     colour = np.array(to_rgb(PALETTE[hue % len(PALETTE)]))
     return [tuple(colour + (1.0 - colour) * x) for x in np.linspace(0.0, 0.6, count)]
+
+
+def _widths(count: int) -> list[float]:
+    """Line widths, pt: what is drawn later is thinner, so that a line below still shows."""
+    return [float(width) for width in np.linspace(1.9, 0.9, count)] if count > 1 else [1.3]
+
+
+def _offsets(count: int, cycles: int) -> list[float]:
+    """Where the points of several records stand beside their cycle's number, in cycles.
+
+    They stand a marker apart, and closer where there are too many cycles for that.
+    """
+    apart = min(_RING * 1.3 * max(cycles, 1) / _PANEL, 0.6 / count)
+    return [apart * (position - 0.5 * (count - 1)) for position in range(count)]
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:

@@ -67,9 +67,12 @@ def parameters_from(
                 wrong.append(f"{_place(where, _key(item['loc']))}: {_message(dict(item))}")
         else:
             values = {name: getattr(valid, _attribute(name)) for name in names}
-            if inspect.isclass(target):
+            if not inspect.isclass(target):
+                return values
+            try:
                 return cast(T, target(**values))
-            return values
+            except ValueError as error:
+                raise BadInputError(f"{_place(where, '')}: {error}") from None
     raise BadInputError("\n".join(wrong))
 
 

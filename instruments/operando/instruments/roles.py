@@ -209,7 +209,7 @@ class GloveboxMonitor(Instrument, Protocol):
     """Measures the atmosphere of a glovebox."""
 
     async def measure(self) -> tuple[AuxReading, ...]:
-        """Measure whatever the sensor gives: o2, h2o (mole fraction), dew_point (K), Pa."""
+        """Measure what the sensor gives: o2, h2o (fractions), dew_point (K), box_pressure (Pa)."""
         ...
 
 
@@ -231,7 +231,7 @@ class DriverInfo:
 
     name: its entry point. maker, models: as printed by the instrument.
     document: what it was written from. roles: names of `ROLES`. identification: see there.
-    safe_state: in words. simulator: entry point of its simulated twin.
+    safe_state: in words. notes: what else a user must know.
     """
 
     name: str

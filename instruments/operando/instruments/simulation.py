@@ -11,9 +11,12 @@ from operando.instruments.wires import Switchboard
 class ServedInstrument(Protocol):
     """One simulated instrument that is being served: name, driver, address."""
 
-    name: str
-    driver: str
-    address: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def driver(self) -> str: ...
+    @property
+    def address(self) -> str: ...
 
 
 class Simulation(Protocol):

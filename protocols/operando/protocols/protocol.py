@@ -128,7 +128,7 @@ class ProtocolFunction:
         return [
             {
                 "name": parameter.name,
-                "default": str(parameter.default),
+                "default": _text(parameter.default),
                 "meaning": self.parameter_docs.get(parameter.name, ""),
             }
             for parameter in parameters
@@ -140,6 +140,10 @@ class ProtocolFunction:
         module = inspect.getmodule(self.function)
         text = inspect.getsource(module) if module is not None else ""
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(default: object) -> str:
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def protocol(*, source: str) -> Callable[[Callable[..., Steps]], ProtocolFunction]:

@@ -51,13 +51,17 @@ def limit_sheet(
         latency += capabilities.fastest_sampling + capabilities.off_time + EVENT_LOOP_DELAY
         layers = ["runner"]
         bounded = _bounds_voltage(limit.when, 1) or _bounds_voltage(limit.when, -1)
-        on_board = bounded and "voltage cut-off" in capabilities.on_board
+        on_board = ""
+        if bounded and "voltage cut-off" in capabilities.on_board:
+            on_board = "the cut-off of each set-point"
+        elif limit.when.quantities == {"current"} and "current limit" in capabilities.on_board:
+            on_board = "the current limit of each set-point"
         if on_board:
-            layers.insert(0, "instrument (each set-point stops at its own cut-off)")
+            layers.insert(0, f"instrument ({on_board})")
         if limit.action is Action.WARN:
             without_host = "nothing: it only warns"
         elif on_board:
-            without_host = "the cut-off of the running set-point"
+            without_host = f"{on_board} goes on acting, even if the computer dies"
         elif stays_on:
             without_host = (
                 f"the watchdog switches off within {watchdog_time:g} s if this process dies; "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import time
 from pathlib import Path
 
 
@@ -43,7 +45,16 @@ class WriterLock:
         self._path = path
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
         self._descriptor = os.open(path, flags, 0o644)
-        _try_lock(self._descriptor, shared=False)
+        try:
+            # A reader that looks at this very moment holds the lock for an instant.
+            for _ in range(1000):
+                if _try_lock(self._descriptor, shared=False):
+                    return
+                time.sleep(0.001)
+            raise OSError(errno.EAGAIN, "the lock is held by another process", str(path))
+        except OSError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Drop the lock and remove its file; idempotent."""

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,9 @@ from operando.records.files import is_locked
 Columns: TypeAlias = dict[str, npt.NDArray[Any]]
 """Arrays of equal length by the name of their quantity."""
 
-State = Literal["running", "completed", "tripped", "aborted", "faulted", "held", "killed"]
+State = Literal[
+    "running", "completed", "tripped", "aborted", "faulted", "held", "refused", "killed"
+]
 
 VALID = frozenset({Status.OK.value, Status.UNSTABLE.value})
 """Statuses whose value may be used; an unstable one is valid but moving."""
@@ -176,10 +178,13 @@ class Record:
     @property
     def state(self) -> State:
         """How the run ended; "running" while its writer lives, "killed" if it died silently."""
+        # The lock first: a writer that ends between the two looks has left its outcome by then.
+        writing = is_locked(self.folder / schema.LOCK)
         ends = self.journal(Entry.RUN_ENDED)
         if ends:
-            return cast(State, ends[-1].data.get("state", "faulted"))
-        return "running" if is_locked(self.folder / schema.LOCK) else "killed"
+            state = ends[-1].data.get("state")
+            return cast(State, state) if state in get_args(State) else "faulted"
+        return "running" if writing else "killed"
 
     @property
     def closed(self) -> bool:
@@ -384,7 +389,14 @@ def read_manifest(folder: Path) -> dict[str, JSON]:
     try:
         manifest = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise RecordError(f"{folder}: there is no {schema.MANIFEST}; not a record.") from error
+        hint = "It is not a record."
+        if (folder / schema.DATABASE).is_file():
+            # The manifest is written last, before the first row is taken.
+            hint = (
+                f"There is a {schema.DATABASE}: its writer died while it made the record, or the "
+                "manifest was removed. `verify` says whether anything was recorded."
+            )
+        raise RecordError(f"{folder}: there is no {schema.MANIFEST}. {hint}") from error
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: the manifest cannot be read: {error}.") from error
     if not isinstance(manifest, dict):
@@ -443,10 +455,13 @@ def _arrays(
 ) -> Columns:
     kinds: dict[str, type] = {"REAL": np.float64, "INTEGER": np.int64, "TEXT": np.str_}
     values = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    return {
-        name: np.array(column, dtype=kinds[columns[name][1] if name in columns else "INTEGER"])
-        for name, column in zip(names, values, strict=True)
-    }
+    found: Columns = {}
+    for name, column in zip(names, values, strict=True):
+        kind: type = kinds[columns[name][1] if name in columns else "INTEGER"]
+        if kind is np.str_ and any(str(text).endswith("\0") for text in set(column)):
+            kind = object  # numpy's own texts would lose the NUL at the end
+        found[name] = np.array(column, dtype=kind)
+    return found
 
 
 def _step(index: int, start: JournalEntry, end: JournalEntry | None) -> Step:

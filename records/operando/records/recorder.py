@@ -118,6 +118,7 @@ class SqliteRecorder:
         self._inline = inline
         self._on_failure = on_failure
         self._failure: RecordError | None = None
+        self._telling = threading.Lock()
         self._closed = False
         self._refusing: RecordError | None = None
         # The rest belongs to whoever writes: the caller when inline, else the thread.
@@ -140,11 +141,17 @@ class SqliteRecorder:
         try:
             self._connection = self._create()
         except (OSError, sqlite3.Error) as error:
+            for name in schema.FILES:
+                with contextlib.suppress(OSError):
+                    (self.folder / name).unlink(missing_ok=True)
             self._lock.release()
             raise RecordError(
                 f"{self.folder}: the record could not be made: {error}. Nothing has been run. "
                 "Check the free space and the permissions of the folder."
             ) from error
+        except BaseException:
+            self._lock.release()
+            raise
 
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -183,7 +190,8 @@ class SqliteRecorder:
         written, or if the disk does not answer for `STALL_SECONDS`.
         """
         self._refuse()
-        line = _Line(entry, float(time), schema.encode(data))
+        # SQLite stores -0.0 as 0.0, which would break the chain of hashes: adding 0.0 does so too.
+        line = _Line(entry, float(time) + 0.0, schema.encode(data))
         if self._inline:
             self._write_here(line)
         else:
@@ -191,7 +199,8 @@ class SqliteRecorder:
 
     def check(self) -> None:
         """Raise RecordError if writing has failed or hangs; else do nothing."""
-        self._refuse()
+        if self._refusing is not None:
+            raise self._refusing
         stalled = wall.monotonic() - self._busy_since
         if stalled > STALL_SECONDS:
             raise self._hangs()
@@ -208,9 +217,11 @@ class SqliteRecorder:
         """Flush, end the journal, write the checksums, close; idempotent.
 
         A journal without RUN_ENDED gets one that says "faulted": nobody stated an outcome.
-        Raises RecordError if the record is not complete on disk.
+        Raises RecordError if the record is not complete on disk. Closing again after a close that
+        was cancelled waits for the writer to finish, so that the process does not end before it.
         """
         if self._closed:
+            await self._wait_for_the_thread()
             return
         self._closed = True
         try:
@@ -220,10 +231,16 @@ class SqliteRecorder:
                 self._finish_here()
             else:
                 await self._ask(finish=True)
-                if self._thread is not None:
-                    self._thread.join(STALL_SECONDS)
+                await self._wait_for_the_thread()
         finally:
             self._refusing = self._failure or self._refusing
+
+    async def _wait_for_the_thread(self) -> None:
+        deadline = wall.monotonic() + STALL_SECONDS
+        while self._thread is not None and self._thread.is_alive() and self._failure is None:
+            if wall.monotonic() > deadline:
+                raise self._hangs()
+            await asyncio.sleep(0.001)
 
     def _refuse(self) -> None:
         if self._refusing is not None:
@@ -275,7 +292,9 @@ class SqliteRecorder:
         self._orders.put(order)
         self._samples, self._aux = [], []
         try:
-            await asyncio.wait_for(answer, STALL_SECONDS)
+            # Not `wait_for`: in Python 3.11 it forgets a cancellation that meets the answer.
+            async with asyncio.timeout(STALL_SECONDS):
+                await answer
         except TimeoutError:
             raise self._hangs() from None
 
@@ -291,21 +310,26 @@ class SqliteRecorder:
 
     def _serve(self) -> None:
         while True:
-            # The lists are looked up before the queue. The caller queues full lists before it
-            # starts new ones, so when the queue is found empty these are the oldest rows there
-            # are; and only this thread takes rows out, so none is written twice.
-            samples, aux = self._samples, self._aux
             try:
                 order = self._orders.get(timeout=FLUSH_SECONDS)
             except queue.Empty:
-                if not samples and not aux:
-                    continue
-                order = _Order(samples, aux, None, False, None)
+                order = self._oldest()
             failure = self._carry_out(order)
             if order.answer is not None:
                 _reply(*order.answer, failure)
             if order.finish:
                 return
+
+    def _oldest(self) -> _Order:
+        """The rows that have waited longest, when nobody asked for anything."""
+        # The lists are looked up before the queue. The caller queues full lists before it starts
+        # new ones, so when the queue is found empty these are the oldest rows there are; and only
+        # this thread takes rows out, so none is written twice.
+        samples, aux = self._samples, self._aux
+        try:
+            return self._orders.get_nowait()
+        except queue.Empty:
+            return _Order(samples, aux, None, False, None)
 
     def _carry_out(self, order: _Order) -> RecordError | None:
         self._busy_since = wall.monotonic()
@@ -415,9 +439,10 @@ class SqliteRecorder:
         return self._report(failure)
 
     def _report(self, failure: RecordError) -> RecordError:
-        if self._failure is not None:
-            return self._failure
-        self._failure = self._refusing = failure
+        with self._telling:  # the caller may find a hang while the writer finds an error
+            if self._failure is not None:
+                return self._failure
+            self._failure = self._refusing = failure
         if self._on_failure is not None:
             if self._inline or self._loop is None or threading.current_thread() is not self._thread:
                 self._on_failure(failure)
@@ -431,7 +456,11 @@ class SqliteRecorder:
     def _claim(self) -> WriterLock:
         folder = self.folder
         try:
+            made = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
+            for path in made:
+                # A synced file is of no use in a folder whose own name a power cut takes back.
+                sync_folder(path.parent)
             if any(folder.iterdir()):
                 raise RecordError(
                     f"{folder}: the folder is not empty. A record is never written into twice; "
@@ -464,7 +493,6 @@ class SqliteRecorder:
             connection.execute("PRAGMA synchronous = NORMAL")
             # Last, because a folder is a record once it has a manifest.
             write_atomically(self.folder / schema.MANIFEST, manifest.encode())
-            sync_folder(self.folder)
         except BaseException:
             connection.close()
             raise

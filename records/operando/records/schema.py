@@ -23,6 +23,8 @@ SCHEMA_VERSION: Final = 1
 DATABASE: Final = "record.sqlite"
 MANIFEST: Final = "manifest.json"
 CHECKSUMS: Final = "checksums.json"
+FILES: Final = (MANIFEST, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DATABASE}-journal")
+"""What the making of a record leaves in its folder, beside the lock."""
 LOCK: Final = "writer.lock"
 """Held by the writer for as long as it lives: tells a running record from a killed one."""
 

@@ -82,6 +82,12 @@ def verify(folder: Path | str) -> Verification:
                 found.add(schema.DATABASE, str(answer))
         for table in counts:
             counts[table] = int(record.rows(f"SELECT COUNT(*) FROM {table}")[0][0])
+        if not (folder / schema.MANIFEST).exists() and not any(counts.values()):
+            found.add(
+                schema.DATABASE,
+                "nothing was ever recorded: the writer died while it made the record. The folder "
+                "can be deleted.",
+            )
         _check_chain(record, counts, found)
         _check_times(record, found)
     except (RecordError, sqlite3.Error, ValueError, TypeError) as error:

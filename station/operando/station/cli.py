@@ -171,7 +171,16 @@ def check(
             reports.append({"channel": name, "limits": [asdict(line) for line in lines]})
             continue
         print_plan(name, settled, order)
-        print_sheet(lines)
+        names = dict.fromkeys(settled.entry.roles.values())
+        drivers_of = {n: described.instruments[n].driver for n in names}
+        print_sheet(
+            lines,
+            [
+                f"{n} ({driver})"
+                for n, driver in drivers_of.items()
+                if driver_info(driver).identification == "none"
+            ],
+        )
     if as_json:
         print(json.dumps(reports))
 
@@ -235,13 +244,13 @@ def drivers(as_json: JsonOption = False) -> None:
     if as_json:
         print(json.dumps([asdict(info) for info in infos]))
         return
-    table = Table("driver", "maker", "models", "roles", "identified by", "safe state")
+    console = Console(highlight=False)
     for info in infos:
-        table.add_row(
-            info.name, info.maker, ", ".join(info.models), ", ".join(info.roles),
-            info.identification, info.safe_state,
-        )  # fmt: skip
-    Console().print(table)
+        console.print(f"[bold]{info.name}[/bold]: {info.maker} {', '.join(info.models)}")
+        console.print(f"  roles: {', '.join(info.roles)}")
+        console.print(f"  identified by: {info.identification}")
+        console.print(f"  safe state: {info.safe_state}")
+        console.print(f"  written from: {info.document}", style="dim")
 
 
 @app.command()

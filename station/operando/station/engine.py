@@ -130,11 +130,25 @@ def settle(bench: Bench, channel: str, order: Order) -> Settled:
         protection=Protection((lower, upper), ahead.highest_current),
         open_circuit=OpenCircuitWindow(*window) if order.check_open_circuit else None,
     )
-    _check_quantities(limits, entry, bench)
+    _check_limits(limits, entry)
+    _check_windows(limits, ahead, order.poll)
     return Settled(entry, cell, ahead, limits, settings)
 
 
-def _check_quantities(limits: tuple[Limit, ...], entry: ChannelEntry, bench: Bench) -> None:
+def _check_windows(limits: tuple[Limit, ...], ahead: Preview, poll: Poll) -> None:
+    """A slope needs three readings; over a shorter window it would never be defined."""
+    slowest = max((poll.interval, *poll.instruments.values()))
+    conditions = [limit.when for limit in limits]
+    conditions += [condition for step in ahead.steps for condition in step.until]
+    for condition in conditions:
+        if any(window < 3.0 * slowest for window in condition.windows):
+            raise BadInputError(
+                f"condition '{condition}': its window holds fewer than three readings at one in "
+                f"{slowest:g} s; widen the window, or poll faster ([poll] interval)"
+            )
+
+
+def _check_limits(limits: tuple[Limit, ...], entry: ChannelEntry) -> None:
     """A limit on a quantity that nothing on the channel measures would never act."""
     measured = {"pressure"} if "load_cell" in entry.roles else set()
     for limit in limits:
@@ -171,6 +185,7 @@ class Engine:
         self._stack = AsyncExitStack()
         self._guard: Guard | None = None
         self._taken: set[str] = set()
+        self._stop_reason = ""
 
     async def __aenter__(self) -> Self:
         if self.clock.mode == "virtual":
@@ -240,6 +255,8 @@ class Engine:
             self.clock,
         )
         self.runners[entry.name] = runner
+        if self._stop_reason:  # asked for while the instruments were being connected
+            runner.abort(self._stop_reason)
         try:
             result = await runner.run()
         finally:
@@ -282,7 +299,8 @@ class Engine:
             await runner.stood_still(self.clock.lab(seconds))
 
     def stop_all(self, reason: str) -> None:
-        """Abort every run; each ends in its safe state."""
+        """Abort every run, those that are being prepared too; each ends in its safe state."""
+        self._stop_reason = reason
         for runner in self.runners.values():
             runner.abort(reason)
 

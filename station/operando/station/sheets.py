@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from operando.instruments.quantities import format_quantity
@@ -51,13 +52,19 @@ def _row(step: Step) -> tuple[str, str, str]:
     return step.label, text, " or ".join(map(str, step.until))
 
 
-def print_sheet(lines: Iterable[SheetLine]) -> None:
-    """Print the limit sheet."""
-    table = Table("limit", "when", "action", "enforced by", "acts within",
-                  "if this computer's program dies", title="limit sheet")  # fmt: skip
+def print_sheet(lines: Iterable[SheetLine], unidentified: Iterable[str] = ()) -> None:
+    """Print the limit sheet. unidentified: instruments that cannot be told from their like."""
+    console = Console(highlight=False)
+    console.print("\n[bold]limit sheet[/bold]")
     for line in lines:
-        table.add_row(
-            line.name, line.when, line.action, " and ".join(line.layers),
-            f"{line.latency:.2f} s", line.without_host,
-        )  # fmt: skip
-    Console(highlight=False).print(table)
+        console.print(f"[bold]{line.name}[/bold]: {line.action} when {line.when}")
+        for title, text in (
+            ("enforced by", ", ".join(line.layers)),
+            ("acts within", f"{line.latency:.2f} s of the limit being passed"),
+            ("if this program dies", line.without_host),
+        ):
+            console.print(Padding(f"{title}: {text}", (0, 0, 0, 4)))
+    for name in unidentified:
+        console.print(
+            f"{name} does not say who it is: nothing would notice if it were exchanged for another"
+        )

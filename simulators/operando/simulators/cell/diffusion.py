@@ -142,10 +142,11 @@ class Sphere:
             # Row i: (V + g + last) x_i - last x_(i-1) - g x_(i+1) = V history, with x_(i-1) put in.
             right = volume * history + g * q
             g = geometric * exchange * (bases[k] + u * slopes[k])
-            d = volume + held + g
+            kept = volume + held
+            d = kept + g
             free[i] = q = right / d
             pull[i] = p = g / d
-            held = g * (1.0 - p)
+            held = p * kept
             history = c1 * x - c2 * w
             here = there
             i = i1

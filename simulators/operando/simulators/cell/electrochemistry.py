@@ -19,6 +19,9 @@ GRADING = 0.82
 EXCHANGE_FLOOR = 1e-3
 """Keeps the exchange current positive where x (1 - x) vanishes; in units of x (1 - x)."""
 
+LEAST_CONTACT = 1e-3
+"""Contact fraction below which the model does not go: further loss would end in a division by 0."""
+
 LEAST_CONNECTED = 0.05
 """Connected fraction below which the model does not go: a cell without cathode is no cell."""
 
@@ -39,6 +42,7 @@ class Electrochemistry:
         self.cathode_height = p.active_loading / p.crystal_density * p.cathode_accommodation
         self.ohmic = 0.0
         self._strain = tabulate(ncm811_strain())
+        self._onset_voltage = p.interphase_onset - p.counter_potential
         self._formation_charge = p.formation_charge * active_mass
         self._assembled_offset = p.assembled_potential - self.potential(p.initial_lithiation)
         self.set_temperature(p.reference_temperature)
@@ -177,28 +181,25 @@ class Electrochemistry:
             None makes a step of first order.
         branch: what the source holds during the step.
         """
-        p = self.parameters
-        contact = begin.contact
+        contact, connected = begin.contact, begin.connected
         charge, positive, throughput = begin.charge, begin.positive, begin.throughput
-        ratio, weight = 0.0, length
-        if before is not None:
+        if before is None:
+            ratio, weight, earlier = 0.0, length, None
+        else:
             ratio = length / (begin.time - before.time)
             denominator = 1.0 + 2.0 * ratio
             c1 = (1.0 + ratio) * (1.0 + ratio) / denominator
             c2 = ratio * ratio / denominator
             weight = length * (1.0 + ratio) / denominator
+            earlier = before.x
             charge = c1 * charge - c2 * before.charge
             positive = c1 * positive - c2 * before.positive
             throughput = c1 * throughput - c2 * before.throughput
         # Less contact lengthens the way of the lithium: diffusivity falls with its square.
-        free, inflow = self.sphere.eliminate(
-            begin.x,
-            None if before is None else before.x,
-            h=length,
-            ratio=ratio,
-            factor=self._diffusion_factor * contact * contact,
-        )
-        response = inflow / (self.capacity * begin.connected)
+        sphere = self.sphere
+        factor = self._diffusion_factor * contact * contact
+        free, inflow = sphere.eliminate(begin.x, earlier, h=length, ratio=ratio, factor=factor)
+        response = inflow / (self.capacity * connected)
         if branch.regulation is Regulation.VOLTAGE:
             current = self._hold(branch, begin, (free, response), (positive, weight))
             surface = free - response * current
@@ -208,35 +209,38 @@ class Electrochemistry:
             surface = free - response * current
             voltage = self.rest_voltage(surface, positive + weight * max(current, 0.0))
             if current != 0.0:
-                exchange = 2.0 * self.exchange_current(surface, contact, begin.connected)
+                exchange = 2.0 * self._exchange * contact * connected * _exchange_shape(surface)
                 voltage += 2.0 * self._thermal_voltage * math.asinh(current / exchange)
                 voltage += current * self.resistance(begin)
-        x = self.sphere.complete(surface)
-        strain = self.sphere.average(self._strain, x)
+        x = sphere.complete(surface)
+        strain = sphere.average(self._strain, x)
+        moved = weight * current
+        charge += moved
+        if moved > 0.0:
+            positive += moved
+            throughput += moved
+        else:
+            throughput -= moved
 
         # Slow changes are explicit: they move by parts in a thousand over hundreds of steps.
+        p = self.parameters
         contact *= math.exp(-p.contact_loss * abs(strain - begin.strain))
-        connected = begin.connected
+        if contact < LEAST_CONTACT:
+            contact = LEAST_CONTACT
         if contact < p.connection_threshold:
             connected -= p.connection_loss * (begin.contact - contact)
             connected = max(connected, LEAST_CONNECTED)
         # Growth saturates: an abused cell must not overflow the exponential.
-        drive = begin.voltage + p.counter_potential - p.interphase_onset
-        drive = min(max(drive / p.interphase_voltage_scale, -40.0), 10.0)
-        rate = self._interphase_rate / (1.0 + begin.interphase / p.interphase_scale)
+        interphase = begin.interphase
+        drive = (begin.voltage - self._onset_voltage) / p.interphase_voltage_scale
+        drive = -40.0 if drive < -40.0 else 10.0 if drive > 10.0 else drive
+        rate = self._interphase_rate / (1.0 + interphase / p.interphase_scale)
+        interphase += length * rate * math.exp(drive)
+        time = begin.time + length
         return Point(
-            begin.time + length,
-            x,
-            current,
-            voltage,
-            charge + weight * current,
-            positive + weight * max(current, 0.0),
-            throughput + weight * abs(current),
-            strain,
-            contact,
-            connected,
-            begin.interphase + length * rate * math.exp(drive),
-        )
+            time, x, current, voltage, charge, positive, throughput, strain,
+            contact, connected, interphase,
+        )  # fmt: skip
 
 
 def _exchange_shape(lithiation: float) -> float:
@@ -246,4 +250,11 @@ def _exchange_shape(lithiation: float) -> float:
     range, where nothing is measured, and keeps abused cells finite.
     """
     y = lithiation * (1.0 - lithiation)
-    return math.sqrt(0.5 * (y + math.sqrt(y * y + 4.0 * EXCHANGE_FLOOR * EXCHANGE_FLOOR)))
+    root = math.sqrt(y * y + _FLOOR_SQUARED)
+    if y >= 0.0:
+        return math.sqrt(0.5 * (y + root))
+    # The same without the difference of two nearly equal numbers, which could come out as 0.
+    return math.sqrt(0.5 * _FLOOR_SQUARED / (root - y))
+
+
+_FLOOR_SQUARED = 4.0 * EXCHANGE_FLOOR * EXCHANGE_FLOOR

@@ -12,17 +12,23 @@ from dataclasses import replace
 from operando.simulators.cell.electrochemistry import Electrochemistry
 from operando.simulators.cell.parameters import CellParameters, load_preset
 from operando.simulators.cell.state import Branch, CellState, Point, Regulation, Source, Terminal
-from operando.simulators.cell.stepping import error_of_step, terms
+from operando.simulators.cell.stepping import PATIENCE, RELIEF, error_of_step, terms
 
 FIRST_STEP = 5e-3
 """Length of the first step after a change of control, s."""
 LONGEST_STEP = 900.0
 """s. Even a resting cell is looked at this often: the interphases still grow."""
-CURRENT_WEIGHT = 20.0
+LONGEST_SHARE = 0.01
+"""Of the time since the last change of control: where that is longer, a step may be as long."""
+CURRENT_WEIGHT = 100.0
 """What multiplies current times ohmic resistance where a step is judged by its current: under a
 held voltage the errors of current add up to charge, so it is followed more closely."""
 SHORTEST_STEP = 1e-6
 """A step this short is taken whatever its error, s."""
+LONGEST_LIFE = 1e9
+"""Time after assembly to which a cell is followed, s: 30 years, with steps still told apart."""
+LARGEST_SETTING = 1e6
+"""V, A or ohm. No source is set beyond it; it keeps every number of the model finite."""
 
 
 class SimulatedCell:
@@ -50,6 +56,8 @@ class SimulatedCell:
         parameters: of the nominal cell. seed: which cell of the batch; 0 or None is the nominal
         one. start: laboratory time of assembly, s.
         """
+        if not math.isfinite(start):
+            raise ValueError(f"a cell needs a finite time of assembly, not {start!r}")
         p = parameters.manufactured(seed or 0)
         self.parameters = p
         self.area = p.area
@@ -58,9 +66,11 @@ class SimulatedCell:
         self.assembled_at = start
         self._temperature = p.reference_temperature
         self._physics = Electrochemistry(p)
-        fresh = self._physics.fresh(start)
+        # Within the model time counts from assembly: the shortest step is not lost in rounding
+        # beside a laboratory time that may count from anywhere.
+        fresh = self._physics.fresh(0.0)
         self._initial_strain = fresh.strain
-        self._now = start
+        self._now = 0.0
         # The running step reaches from _begin to _end; _before is the point before on the same
         # stretch of control, if there is one.
         self._before: Point | None = None
@@ -73,6 +83,10 @@ class SimulatedCell:
         # Where the source leaves its branch at the end of the running step: the branch it takes.
         self._next_branch: Branch | None = None
         self._just_switched = False
+        # Steps since the last change of control, and its time: what bounds the work.
+        self._effort = 0
+        self._engaged = 0.0
+        self._leniency = self._most_lenient = 1.0
         self._voltage = self._current = (0.0, 0.0, 0.0)
         self._engage()
 
@@ -108,6 +122,7 @@ class SimulatedCell:
 
     def terminal(self, now: float) -> Terminal:
         """Return voltage (V), current (A) and regulation at the terminals."""
+        now -= self.assembled_at
         if now > self._end.time:
             self._run(now)
         if not now >= self._now:
@@ -121,6 +136,7 @@ class SimulatedCell:
 
     def advance(self, now: float) -> None:
         """Make the state valid up to a time (s); every other method does so by itself."""
+        now -= self.assembled_at
         self._check(now)
         if now > self._end.time:
             self._run(now)
@@ -193,7 +209,7 @@ class SimulatedCell:
         begin, end, linear = self._begin, self._end, self._linear
         charge = self._charge()
         p = self.parameters
-        consumed = p.counter_interphase_rate * math.sqrt(now - self.assembled_at)
+        consumed = p.counter_interphase_rate * math.sqrt(self._now)
         return CellState(
             time=now,
             lithiation=lithiation,
@@ -207,6 +223,15 @@ class SimulatedCell:
             charge=charge,
             throughput=linear(begin.throughput, end.throughput),
         )
+
+    @property
+    def leniency(self) -> float:
+        """Largest factor by which the tolerance of a step was widened since assembly.
+
+        1 in ordinary use. Under abuse, where the equations would ask for steps without end, they
+        are solved the less accurately the longer that lasts: this says that it happened.
+        """
+        return self._most_lenient
 
     # -- inside the running step
 
@@ -233,13 +258,20 @@ class SimulatedCell:
     # -- control
 
     def _check(self, now: float) -> None:
+        """Refuse a time (s after assembly) that lies before the last one."""
         if not now >= self._now:
-            raise ValueError(f"time must not decrease: asked for {now!r} s after {self._now!r} s")
+            start = self.assembled_at
+            raise ValueError(
+                f"time must not decrease: asked for {start + now!r} s after {start + self._now!r} s"
+            )
 
     def _control(self, now: float, source: Source) -> None:
         """Replace the source from a time on; the same source again changes nothing."""
+        largest = max(abs(source.level), source.limit, source.resistance)
         if not (math.isfinite(source.level + source.limit + source.resistance)):
             raise ValueError(f"a source needs finite numbers, not {source!r}")
+        if largest > LARGEST_SETTING:
+            raise ValueError(f"no source is set beyond {LARGEST_SETTING:g} V, A or ohm: {source!r}")
         if source == self._source:
             self.advance(now)
             return
@@ -250,14 +282,18 @@ class SimulatedCell:
     def _cut(self, now: float) -> None:
         """End the running step at a time, as if it had been planned so."""
         self.advance(now)
+        now = self._now
         if self._begin.time < now < self._end.time:
-            self._end = self._step(now - self._begin.time)
+            length = now - self._begin.time
+            end = self._step(length)
+            self._end = self._choose_branch(end, length) if self._leniency > 1.0 else end
         elif now == self._begin.time:
             self._end = self._begin
 
     def _engage(self) -> None:
         """Start the grid anew, with the branch that the source takes on the present state."""
         source, point = self._source, self._end
+        self._effort, self._engaged, self._leniency = 0, point.time, 1.0
         instant = self._physics.instant_voltage
         level, limit, lead = source.level, source.limit, source.resistance
         if source.regulation is Regulation.OPEN:
@@ -292,19 +328,34 @@ class SimulatedCell:
         self._before = None
         self._begin = self._end = replace(point, current=current, voltage=voltage)
         self._length = FIRST_STEP
-        held = branch.regulation is Regulation.VOLTAGE
-        value = current * self._physics.ohmic * CURRENT_WEIGHT if held else voltage
-        self._history = [(point.time, value, point.x[-1])]
+        self._restart_history()
         self._voltage = (voltage, 0.0, 0.0)
         self._current = (current, 0.0, 0.0)
         self._just_switched = True
 
     # -- grid
 
+    def _judged(self, point: Point) -> float:
+        """Return what is free on this branch, as a voltage (V): by it a step is judged."""
+        if self._branch.regulation is Regulation.VOLTAGE:
+            return point.current * self._physics.ohmic * CURRENT_WEIGHT
+        return point.voltage
+
+    def _restart_history(self) -> None:
+        """Forget the points before the beginning of the present step."""
+        begin = self._begin
+        self._before = None
+        self._history = [(begin.time, self._judged(begin), begin.x[-1])]
+
     def _run(self, now: float) -> None:
-        """Take steps until one reaches a time (s)."""
+        """Take steps until one reaches a time (s after assembly)."""
         if not math.isfinite(now):
             raise ValueError(f"a time must be finite, not {now!r}")
+        if now > LONGEST_LIFE:
+            raise ValueError(
+                f"a cell is followed for {LONGEST_LIFE:g} s after its assembly at "
+                f"{self.assembled_at!r} s, not for {now!r} s"
+            )
         while self._end.time < now:
             if self._next_branch is not None:
                 self._switch(self._next_branch)
@@ -318,31 +369,39 @@ class SimulatedCell:
         if self._end is not self._begin:
             self._before, self._begin = self._begin, self._end
         begin, history = self._begin, self._history
-        # The error is judged by what is free: voltage, or current times a resistance.
-        held = self._branch.regulation is Regulation.VOLTAGE
-        resistance = self._physics.ohmic * CURRENT_WEIGHT
-        length = self._length
+        shortest, tolerated = SHORTEST_STEP, 1.0
+        self._effort += 1
+        if self._effort > PATIENCE:
+            # The exponent is cut where every step has long been as long as it may be.
+            relief = RELIEF ** min(self._effort - PATIENCE, 10_000)
+            shortest, tolerated = shortest * relief, relief**3
+            self._leniency = tolerated
+            self._most_lenient = max(self._most_lenient, tolerated)
+        length = max(self._length, shortest)
         while True:
             end = self._step(length)
-            value = end.current * resistance if held else end.voltage
-            error = error_of_step(history, end.time, value, end.x[-1])
-            if error <= 1.0 or length <= SHORTEST_STEP:
+            error = error_of_step(history, end.time, self._judged(end), end.x[-1]) / tolerated
+            if error <= 1.0 or length <= shortest:
                 break
-            length = max(length * max(0.2, 0.8 * error ** (-1.0 / 3.0)), SHORTEST_STEP)
+            length = max(length * max(0.2, 0.8 * error ** (-1.0 / 3.0)), shortest)
         growth = 2.0 if error < 0.06 else max(0.3, 0.8 * error ** (-1.0 / 3.0))
-        self._length = min(length * growth, LONGEST_STEP)
-        # The first step after a switch is not searched for the next one, so that laboratory time
-        # goes on whatever the source does.
-        if self._just_switched:
+        longest = max(LONGEST_STEP, LONGEST_SHARE * (end.time - self._engaged))
+        self._length = min(length * growth, longest)
+        if tolerated > 1.0:
+            end = self._choose_branch(end, length)
+        elif self._just_switched:
+            # The first step after a switch is not searched for the next one, so that laboratory
+            # time goes on whatever the source does.
             self._just_switched = False
         else:
             end = self._find_switch(end, length)
-            value = end.current * resistance if held else end.voltage
         self._end = end
-        history.append((end.time, value, end.x[-1]))
+        history = self._history
+        history.append((end.time, self._judged(end), end.x[-1]))
         if len(history) > 3:
             del history[0]
-        before = self._before
+        # A parabola through widened errors could leave the source's limits, a line cannot.
+        before = self._before if tolerated == 1.0 else None
         times = (begin.time, end.time) if before is None else (begin.time, end.time, before.time)
         self._voltage = terms(
             times, begin.voltage, end.voltage, begin.voltage if before is None else before.voltage
@@ -351,43 +410,64 @@ class SimulatedCell:
             times, begin.current, end.current, begin.current if before is None else before.current
         )
 
-    def _excess(self, point: Point) -> tuple[float, Branch] | None:
-        """Return how far a point lies beyond its branch (> 0: beyond), with the branch to take.
+    def _excess(self, point: Point) -> float:
+        """Return how far a point lies beyond its branch: > 0 is beyond, -inf without an end.
 
-        In V on a held current, in A on a held voltage. None where nothing ends the branch.
+        In V on a held current, in A on a held voltage.
         """
         source, branch = self._source, self._branch
         if source.regulation is Regulation.OPEN or source.limit == 0.0:
-            return None
+            return -math.inf
         held_current = branch.regulation is Regulation.CURRENT
         # A held voltage is left a little beyond the limit, so that rounding does not switch.
         if source.regulation is Regulation.VOLTAGE:
             if held_current:
                 excess = point.voltage + point.current * source.resistance - source.level
-                return math.copysign(1.0, branch.level) * excess, Branch(
-                    Regulation.VOLTAGE, source.level, source.resistance
-                )
-            limit = math.copysign(source.limit, point.current)
-            margin = 1e-15 + 1e-9 * source.limit
-            return abs(point.current) - source.limit - margin, Branch(Regulation.CURRENT, limit)
+                return excess if branch.level > 0.0 else -excess
+            return abs(point.current) - source.limit * (1.0 + 1e-9) - 1e-15
         if held_current:
-            limit = math.copysign(source.limit, point.voltage)
-            return abs(point.voltage) - source.limit, Branch(Regulation.VOLTAGE, limit)
+            return abs(point.voltage) - source.limit
         margin = 1e-15 + 1e-9 * abs(source.level)
-        excess = math.copysign(1.0, branch.level) * (point.current - source.level) - margin
-        return excess, Branch(Regulation.CURRENT, source.level)
+        excess = point.current - source.level
+        return (excess if branch.level > 0.0 else -excess) - margin
+
+    def _other_branch(self, point: Point) -> Branch:
+        """Return the branch that the source takes where a point lies beyond the present one."""
+        source = self._source
+        held_current = self._branch.regulation is Regulation.CURRENT
+        if source.regulation is Regulation.VOLTAGE:
+            if held_current:
+                return Branch(Regulation.VOLTAGE, source.level, source.resistance)
+            return Branch(Regulation.CURRENT, math.copysign(source.limit, point.current))
+        if held_current:
+            return Branch(Regulation.VOLTAGE, math.copysign(source.limit, point.voltage))
+        return Branch(Regulation.CURRENT, source.level)
+
+    def _choose_branch(self, end: Point, length: float) -> Point:
+        """Return the end of a step on the branch that the source takes there, without a search.
+
+        The voltage rises with the current over an implicit step, so that one of the two branches
+        is right. It then stands for the whole step.
+        """
+        for _ in range(2):
+            if self._excess(end) <= 0.0:
+                break
+            self._branch = self._other_branch(end)
+            self._restart_history()
+            end = self._step(length)
+        return end
 
     def _find_switch(self, end: Point, length: float) -> Point:
         """Shorten a step to where the source leaves its branch, if it does within the step."""
-        found = self._excess(end)
-        if found is None or found[0] <= 0.0:
+        beyond = self._excess(end)
+        if beyond <= 0.0:
             return end
-        beyond, self._next_branch = found
-        start = self._excess(self._begin)
-        if start is None or start[0] >= 0.0:
+        self._next_branch = self._other_branch(end)
+        below = self._excess(self._begin)
+        if below >= 0.0:
             # Already beyond at the start of the step, where an unsearched step can end.
             return self._step(min(length, FIRST_STEP))
-        low, high, below = 0.0, length, start[0]
+        low, high = 0.0, length
         point, side = end, 0
         for _ in range(60):
             # Illinois variant of the secant rule: it keeps the bracket.
@@ -395,8 +475,7 @@ class SimulatedCell:
             if not low < middle < high:
                 middle = 0.5 * (low + high)
             point = self._step(middle)
-            result = self._excess(point)
-            excess = 0.0 if result is None else result[0]
+            excess = self._excess(point)
             if abs(excess) < 1e-12 or high - low < 1e-9:
                 break
             if excess > 0.0:

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Regulation(enum.Enum):
@@ -12,9 +13,8 @@ class Regulation(enum.Enum):
     VOLTAGE = "voltage"
 
 
-@dataclass(frozen=True, slots=True)
-class Terminal:
-    """What is seen at the terminals of a cell."""
+class Terminal(NamedTuple):
+    """What is seen at the terminals of a cell; made at every poll, hence a tuple."""
 
     voltage: float
     """At the cell's terminals, V."""

@@ -1,9 +1,18 @@
 """Step control: error of a step, and the polynomial that stands for it between its ends."""
 
-VOLTAGE_TOLERANCE = 5e-6
+VOLTAGE_TOLERANCE = 2e-5
 """Accepted error of one step in voltage, V."""
-COMPOSITION_TOLERANCE = 2.5e-6
+COMPOSITION_TOLERANCE = 1e-5
 """Accepted error of one step in surface lithium content."""
+ORDINARY_VOLTAGE = 5.0
+"""V. Beyond it, and beyond a lithium content of 1, the tolerances are relative: what only abuse
+reaches is not worth more digits than it has."""
+PATIENCE = 3000
+"""Steps after a change of control that are taken with these tolerances. An ordinary charge,
+discharge, hold or rest needs some hundreds, whatever it lasts."""
+RELIEF = 1.003
+"""By this factor every further step may be longer than the one before: the number of steps in a
+stretch of control then rises with the logarithm of its length only."""
 
 
 def terms(
@@ -15,6 +24,8 @@ def terms(
     The value at a time is c0 + (time - begin) * (c1 + (time - end) * c2).
     """
     begin, end = times[0], times[1]
+    if not begin < end:
+        return at_end, 0.0, 0.0
     first = (at_end - at_begin) / (end - begin)
     if len(times) < 3:
         return at_begin, first, 0.0
@@ -36,18 +47,25 @@ def error_of_step(
     t2, v2, x2 = history[-2]
     h = time - t1
     whole = time - t2
-    dv = (value - v1) / h
-    dx = (surface - x1) / h
-    dv2 = (dv - (v1 - v2) / (t1 - t2)) / whole
-    dx2 = (dx - (x1 - x2) / (t1 - t2)) / whole
-    if count < 3:
-        # Too few points for the third difference: the error of the first-order step bounds it.
-        factor = h * h
-        return max(abs(dv2) * factor / VOLTAGE_TOLERANCE, abs(dx2) * factor / COMPOSITION_TOLERANCE)
-    t3, v3, x3 = history[-3]
-    span = t1 - t3
-    dv3 = (dv2 - ((v1 - v2) / (t1 - t2) - (v2 - v3) / (t2 - t3)) / span) / (time - t3)
-    dx3 = (dx2 - ((x1 - x2) / (t1 - t2) - (x2 - x3) / (t2 - t3)) / span) / (time - t3)
-    # Truncation error of BDF2 with unequal steps: h^2 (h + h')^2 / (6 (2 h + h')) x'''.
-    factor = h * h * whole * whole / (h + whole)
-    return max(abs(dv3) * factor / VOLTAGE_TOLERANCE, abs(dx3) * factor / COMPOSITION_TOLERANCE)
+    last = t1 - t2
+    lv = (v1 - v2) / last
+    lx = (x1 - x2) / last
+    dv = ((value - v1) / h - lv) / whole
+    dx = ((surface - x1) / h - lx) / whole
+    # Too few points for the third difference: the error of the first-order step bounds it.
+    factor = h * h
+    if count > 2:
+        t3, v3, x3 = history[-3]
+        span = t1 - t3
+        earlier = t2 - t3
+        reach = time - t3
+        dv = (dv - (lv - (v2 - v3) / earlier) / span) / reach
+        dx = (dx - (lx - (x2 - x3) / earlier) / span) / reach
+        # Truncation error of BDF2 with unequal steps: h^2 (h + h')^2 / (6 (2 h + h')) x'''.
+        factor *= whole * whole / (h + whole)
+    of_voltage = abs(dv) * factor / VOLTAGE_TOLERANCE
+    of_composition = abs(dx) * factor / COMPOSITION_TOLERANCE
+    if not (-ORDINARY_VOLTAGE < value < ORDINARY_VOLTAGE and -1.0 < surface < 1.0):
+        of_voltage /= max(abs(value) / ORDINARY_VOLTAGE, 1.0)
+        of_composition /= max(abs(surface), 1.0)
+    return of_voltage if of_voltage > of_composition else of_composition
