@@ -138,6 +138,50 @@ def test_a_source_meter_that_hangs_is_reported_as_not_verified_and_off_once_it_a
         bench.relay_opens_within(WATCHDOG_TIME)
 
 
+def test_a_frozen_run_stays_guarded_after_it_came_back(bench: Bench) -> None:
+    with bench.start() as run:
+        run.signal(signal.SIGSTOP)
+        bench.relay_opens_within(WATCHDOG_TIME)
+        run.signal(signal.SIGCONT)
+        folder = run.folder()
+        wait_until(lambda: Record.open(folder).journal(Entry.PAUSED))
+        run.signal(signal.SIGUSR2)
+        wait_until(lambda: bench.process.relays()["smu1"])
+        run.signal(signal.SIGKILL)
+        bench.relay_opens_within(WATCHDOG_TIME)
+
+
+def test_a_stopped_watchdog_ends_the_run(bench: Bench) -> None:
+    with bench.start() as run:
+        children = (Path("/proc") / str(run.pid) / "task" / str(run.pid) / "children").read_text()
+        watchdog = int(children.split()[0])
+        os.kill(watchdog, signal.SIGSTOP)
+        try:
+            wait_until(lambda: not bench.process.relays()["smu1"])
+        finally:
+            os.kill(watchdog, signal.SIGCONT)
+        code, out, _ = run.wait()
+    assert code == 5
+    assert "does not answer" in str(summary(out)["reason"])
+
+
+def test_a_pause_at_any_moment_opens_the_circuit(bench: Bench) -> None:
+    """Also between two steps, when nothing is being polled."""
+    short = 'charge_rate = "C/2"\ndischarge_rate = "C/2"\nrest = "0 s"\n'
+    short += 'window = ["2.5 V", "3.0 V"]\nconstant_voltage = false\ncycles = 40'
+    recipe = write_recipe(bench.folder, short, interval="1 s", name="short.toml")
+    with RunProcess(recipe, bench.path, bench.folder / "runs") as run:
+        folder = run.folder()
+        for pause in range(1, 6):
+            ended = len(Record.open(folder).journal(Entry.STEP_ENDED))
+            wait_until(lambda n=ended: len(Record.open(folder).journal(Entry.STEP_ENDED)) > n)
+            run.signal(signal.SIGUSR1)
+            wait_until(lambda n=pause: len(Record.open(folder).journal(Entry.PAUSED)) >= n)
+            assert not bench.process.relays()["smu1"]
+            run.signal(signal.SIGUSR2)
+            wait_until(lambda n=pause: len(Record.open(folder).journal(Entry.RESUMED)) >= n)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 4), (signal.SIGTERM, 4)])
 def test_ctrl_c_and_sigterm_are_orderly_aborts(
     bench: Bench, number: signal.Signals, code: int

@@ -31,13 +31,18 @@ def run_to(
     down_to: float = math.inf,
     every: float = 2.0,
 ) -> float:
-    """Charge or discharge to a voltage, hold it until the current falls to `down_to` (A)."""
+    """Charge or discharge to a voltage, hold it until the current falls to `down_to` (A).
+
+    Fails when that takes three times as long as the whole capacity at that current, and a day.
+    """
     cell.source_voltage(now, level, current)
-    while True:
+    limit = now + 3.0 * cell.nominal_capacity / current + 86400.0
+    while now < limit:
         now += every
         terminal = cell.terminal(now)
         if terminal.regulation is Regulation.VOLTAGE and abs(terminal.current) <= down_to:
             return now
+    pytest.fail(f"{level} V and {down_to} A were not reached by {limit:.0f} s: {terminal}")
 
 
 def specific(cell: SimulatedCell, charge: float) -> float:

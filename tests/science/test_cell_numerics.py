@@ -10,8 +10,9 @@ import pytest
 from scipy.interpolate import PchipInterpolator
 from scipy.optimize import brentq
 
-from operando.simulators.cell import SimulatedCell, stepping
-from operando.simulators.cell.diffusion import Sphere
+from operando.simulators.cell import SimulatedCell, load_preset, simulated, stepping
+from operando.simulators.cell.diffusion import Sphere, tabulate
+from operando.simulators.cell.electrochemistry import Electrochemistry
 from operando.simulators.cell.interpolation import MonotoneCurve
 from operando.simulators.cell.materials import (
     NCM811_POTENTIAL,
@@ -19,6 +20,10 @@ from operando.simulators.cell.materials import (
     ncm811_potential,
     ncm811_strain,
 )
+from operando.simulators.cell.state import Branch, Point
+
+
+UNITY = tabulate(lambda x: 1.0)
 
 
 @pytest.mark.parametrize("table", [NCM811_POTENTIAL, NCM811_STRAIN])
@@ -71,7 +76,7 @@ def test_constant_flux_into_a_sphere_follows_the_analytic_series() -> None:
     now, before, step, time = [0.3] * 22, None, 1.0, 0.0
     for count in range(1, 3001):
         free, inflow = sphere.eliminate(now, before, h=step, ratio=1.0, factor=1.0)
-        now, before = sphere.complete(free + inflow * rate), now
+        now, before = sphere.complete(free + inflow * rate, UNITY)[0], now
         time += step
         if count in (10, 30, 100, 300, 1000, 3000):
             assert now[-1] - 0.3 == pytest.approx(surface(time), rel=0.01)
@@ -85,7 +90,8 @@ def test_a_steady_profile_in_a_graded_medium_is_conserved() -> None:
     mean = sphere.mean(composition)
     for _ in range(200):
         free, _ = sphere.eliminate(composition, None, h=30.0, ratio=0.0, factor=1.0)
-        composition = sphere.complete(free)
+        composition, whole = sphere.complete(free, UNITY)
+        assert whole == pytest.approx(1.0, abs=1e-13)
     assert sphere.mean(composition) == pytest.approx(mean, abs=1e-12)
     assert max(composition) - min(composition) < 1e-3
 
@@ -107,9 +113,138 @@ def test_a_hundredfold_tolerance_changes_little(
     assert ordinary != fine
 
 
-def test_the_cell_starts_without_scipy() -> None:
+def test_the_cell_starts_without_scipy_matplotlib_or_qt() -> None:
+    # What takes seconds to load, or needs a display, is no part of a headless acquisition's start.
+    # The package around the cell brings asyncio, which every station has anyway.
     code = (
-        "import sys, operando.simulators.cell, operando.simulators.loadframe\n"
-        "assert not {'scipy', 'asyncio', 'matplotlib'} & set(sys.modules)"
+        "import sys, operando.simulators.cell, operando.simulators.loadframe; print(*sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "operando" in loaded
+    heavy = {"scipy", "matplotlib", "PyQt5", "PyQt6", "PySide2", "PySide6", "pyqtgraph"}
+    assert not heavy & loaded
+
+
+@pytest.mark.parametrize("length", [0.0, 5e-324, 2.2e-309, 1e-300, 1e-30])
+@pytest.mark.parametrize("ratio", [None, 1e-300, 1.0])
+def test_a_step_of_next_to_no_time_moves_nothing(length: float, ratio: float | None) -> None:
+    # One over such a length is no number: it must not be divided by.
+    sphere = Sphere(2.5e-6, lambda x: 1e-14 * (1.1 - x), nodes=22, grading=0.82)
+    now = [0.2 + 0.7 * i / 21 for i in range(22)]
+    before = None if ratio is None else list(now)
+    free, inflow = sphere.eliminate(now, before, h=length, ratio=ratio or 0.0, factor=1.0)
+    assert 0.0 <= inflow < 1e-27
+    assert sphere.complete(free, UNITY)[0] == pytest.approx(now, rel=1e-14)
+
+
+def test_the_average_that_comes_with_a_composition_is_the_average_of_its_table() -> None:
+    sphere = Sphere(2.5e-6, lambda x: 1e-14 * (1.1 - x), nodes=22, grading=0.82)
+    square = tabulate(lambda x: x * x)
+    now = [-0.1 + 1.3 * i / 21 for i in range(22)]  # beyond both ends of the table
+    free, _ = sphere.eliminate(now, None, h=1.0, ratio=0.0, factor=1.0)
+    composition, average = sphere.complete(free, square)
+    expected = [min(max(x, 0.0), 1.05) ** 2 for x in composition]
+    assert average == pytest.approx(sphere.mean(expected), rel=1e-5)
+    assert average == pytest.approx(sphere.average(square, composition), rel=1e-14)
+
+
+@pytest.mark.parametrize("surface", [-1e12, -300.0, -0.1, 0.0, 0.5, 1.0, 1.3, 300.0, 1e12])
+def test_the_exchange_current_is_positive_at_any_lithium_content(surface: float) -> None:
+    physics = Electrochemistry(load_preset("ncm811-caec").parameters)
+    assert 0.0 < physics.exchange_current(surface, 1e-3, 0.05) < 1.0
+
+
+def test_an_hour_of_charge_takes_hundreds_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Cost in steps, which every machine counts alike; 1,447 when this was written.
+    taken = count_steps(monkeypatch)
+    cell = SimulatedCell.from_preset("ncm811-caec")
+    one_c = cell.nominal_capacity / 3600.0
+    cell.source_voltage(0.0, 4.25, one_c)
+    cell.source_voltage(7200.0, 2.5, one_c)
+    cell.open_circuit(10800.0)
+    cell.terminal(12000.0)
+    assert 300 < len(taken) < 1800
+
+
+def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list that grows by the length (s) of every step that any cell computes."""
+    lengths: list[float] = []
+    step = Electrochemistry.step
+
+    def counted(
+        self: Electrochemistry, before: Point | None, begin: Point, branch: Branch, length: float
+    ) -> Point:
+        lengths.append(length)
+        return step(self, before, begin, branch, length)
+
+    monkeypatch.setattr(Electrochemistry, "step", counted)
+    return lengths
+
+
+DAY = 86400.0
+
+
+@pytest.mark.parametrize(
+    ("voltage", "current", "duration"),
+    [
+        (16.0, 0.6, 7.0 * DAY),
+        (21.0, 1.0, 7.0 * DAY),
+        (-21.0, 1.0, 7.0 * DAY),
+        (1e6, 1e6, 7.0 * DAY),
+        (-1e6, 1e-9, 1e9),
+        (4.25, 1e-3, 1e9),
+    ],
+)
+@pytest.mark.parametrize("start", [0.0, 1.8e9])
+def test_the_work_for_one_setting_is_bounded_whatever_it_is(
+    monkeypatch: pytest.MonkeyPatch, voltage: float, current: float, duration: float, start: float
+) -> None:
+    taken = count_steps(monkeypatch)
+    cell = SimulatedCell.from_preset("ncm811-caec", start=start)
+    cell.source_voltage(start, voltage, current)
+    terminal = cell.terminal(start + duration)
+    assert math.isfinite(terminal.voltage)
+    assert abs(terminal.current) <= current * (1.0 + 1e-6)
+    assert len(taken) < 2 * (stepping.PATIENCE + math.log(1e9 / 1e-6) / math.log(stepping.RELIEF))
+
+
+def test_equations_that_never_satisfy_their_tolerance_are_still_followed_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(simulated, "PATIENCE", 100)
+    monkeypatch.setattr(simulated, "error_of_step", lambda *_: math.nan)
+    taken = count_steps(monkeypatch)
+    cell = SimulatedCell.from_preset("ncm811-caec")
+    cell.source_voltage(0.0, 4.25, cell.nominal_capacity / 3600.0)
+    terminal = cell.terminal(1e5)
+    assert terminal.voltage == pytest.approx(4.25, abs=1e-4)
+    assert cell.leniency > 1e6
+    assert len(taken) < 100_000
+
+
+def test_leniency_tells_abuse_from_ordinary_use() -> None:
+    cell = SimulatedCell.from_preset("ncm811-lno")
+    one_c = cell.nominal_capacity / 3600.0
+    now = 0.0
+    for rate in (0.02, 1.0, 3.0):
+        for level in (4.35, 2.5):
+            cell.source_voltage(now, level, rate * one_c)
+            now += 4000.0 + 4000.0 / rate
+            cell.open_circuit(now)
+            now += 40.0 * 3600.0
+    cell.terminal(now)
+    assert cell.leniency == 1.0
+    cell.source_voltage(now, 21.0, 1.0)
+    cell.terminal(now + DAY)
+    assert cell.leniency > 1.0
+
+
+def test_a_cell_is_the_same_wherever_laboratory_time_counts_from() -> None:
+    def voltages(start: float) -> list[float]:
+        cell = SimulatedCell.from_preset("ncm811-caec", start=start)
+        cell.source_voltage(start + 60.0, 4.25, cell.nominal_capacity / 3600.0)
+        return [cell.terminal(start + 60.0 * i).voltage for i in range(1, 120)]
+
+    # 1.8e9 s is a date of these years as seconds since 1970: a float tells 0.24 us apart there.
+    assert voltages(1.8e9) == pytest.approx(voltages(0.0), abs=1e-7)

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from operando.simulators.cell import Regulation, SimulatedCell, load_preset, presets
@@ -36,6 +36,15 @@ def day_in_the_lab(
     for (start, control), end in zip(schedule, ends, strict=True):
         control(cell)
         poll(cell, start, end)
+
+
+def first_hold(cell: SimulatedCell, now: float) -> float:
+    """Return the first time on a grid of 5 s (s) at which the source holds its voltage."""
+    for _ in range(10_000):
+        if cell.terminal(now).regulation is Regulation.VOLTAGE:
+            return now
+        now += 5.0
+    pytest.fail(f"the source still holds its current after {now} s")
 
 
 def never(cell: SimulatedCell, start: float, end: float) -> None:
@@ -133,15 +142,12 @@ def test_a_held_voltage_turns_back_into_a_held_current_when_the_limit_is_reached
     cell = SimulatedCell.from_preset("ncm811-caec")
     limit = one_c(cell)
     cell.source_voltage(0.0, 4.0, limit)
-    now = 0.0
-    while cell.terminal(now).regulation is Regulation.CURRENT:
-        now += 5.0
+    now = first_hold(cell, 0.0)
     # A warmer cell takes more current at the same voltage than the source gives.
     cell.set_temperature(now, 333.15)
     assert cell.terminal(now).regulation is Regulation.CURRENT
     assert cell.terminal(now).current == limit
-    while cell.terminal(now).regulation is Regulation.CURRENT:
-        now += 5.0
+    now = first_hold(cell, now)
     assert cell.terminal(now).voltage == 4.0
 
 
@@ -200,6 +206,15 @@ def test_time_does_not_run_backwards() -> None:
         cell.terminal(math.nan)
     with pytest.raises(ValueError, match="finite"):
         cell.source_voltage(101.0, math.nan, 1.0)
+    with pytest.raises(ValueError, match="finite"):
+        cell.terminal(math.inf)
+    with pytest.raises(ValueError, match=r"1e\+09 s after its assembly at 50\.0"):
+        cell.terminal(1e300)
+    with pytest.raises(ValueError, match=r"1e\+06 V, A or ohm"):
+        cell.source_voltage(101.0, 1e300, 1.0)
+    with pytest.raises(ValueError, match="finite time of assembly"):
+        SimulatedCell.from_preset("ncm811-caec", start=math.inf)
+    assert math.isfinite(cell.terminal(102.0).voltage)  # what was refused changed nothing
 
 
 def test_an_unknown_preset_names_the_known_ones() -> None:
@@ -218,17 +233,27 @@ def test_every_number_of_a_preset_says_where_it_comes_from(name: str) -> None:
 
 LEVEL = st.one_of(st.sampled_from([0.0, 2.5, 4.25, 21.0, -21.0]), st.floats(-21.0, 21.0))
 LIMIT = st.one_of(st.sampled_from([0.0, 1e-6, 1.57e-3]), st.floats(1e-9, 1.0))
-DURATION = st.one_of(st.floats(0.0, 1.0), st.floats(0.0, 2e4))
+TINY = st.sampled_from([5e-324, 2.2e-309, 1e-300, 1e-100, 1e-12])
+DURATION = st.one_of(TINY, st.floats(0.0, 1.0), st.floats(0.0, 2e4), st.floats(0.0, 1e6))
 CONTROLS = st.one_of(
     st.tuples(st.just("open"), st.just(0.0), st.just(0.0), st.just(0.0)),
-    st.tuples(st.just("voltage"), LEVEL, LIMIT, st.sampled_from([0.0, 1.0, 100.0])),
-    st.tuples(st.just("current"), st.floats(-0.1, 0.1), st.floats(0.0, 21.0), st.just(0.0)),
+    st.tuples(st.just("voltage"), LEVEL | TINY, LIMIT | TINY, st.sampled_from([0.0, 1.0, 100.0])),
+    st.tuples(
+        st.just("current"), st.floats(-0.1, 0.1) | TINY, st.floats(0.0, 21.0) | TINY, st.just(0.0)
+    ),
     st.tuples(st.just("temperature"), st.floats(240.0, 360.0), st.just(0.0), st.just(0.0)),
 )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(CONTROLS, DURATION), min_size=1, max_size=6), st.integers(0, 5))
+# A change of control 2.2e-309 s after another: one over that length of a step is no number.
+@example([(("voltage", 4.25, 1.57e-3, 0.0), 2.2e-309), (("open", 0.0, 0.0, 0.0), 1.0)], 0)
+@example([(("voltage", 0.0, 0.54, 100.0), 5e-324), (("open", 0.0, 0.0, 0.0), 1.0)], 1)
+# The voltage falls from a limit of 1e-12 V through the opposite one within one step.
+@example([(("current", -0.0559, 1e-12, 0.0), 0.0186), (("open", 0.0, 0.0, 0.0), 1.0)], 2)
+# Days far beyond the window, where the lithium moves inwards as a front.
+@example([(("voltage", 16.0, 0.6, 0.0), 2.6e5), (("voltage", -16.0, 1.0, 1.0), 2.6e5)], 0)
 def test_no_abuse_upsets_the_cell(
     sequence: list[tuple[tuple[str, float, float, float], float]], seed: int
 ) -> None:

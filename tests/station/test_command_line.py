@@ -144,7 +144,7 @@ def test_simulate_names_every_device_role_and_address(tmp_path: Path) -> None:
         ]
         assert all(line["address"] in bench.read_text() or "ports" in line["address"]
                    for line in process.served)  # fmt: skip
-        recipe = write_recipe(tmp_path, FAST, interval="10 s", limits=(
+        recipe = write_recipe(tmp_path, FAST, interval="5 s", limits=(
             'early = { when = "voltage > 3.9 V", action = "trip" }'))  # fmt: skip
         done = operando(
             *("run", recipe, "--bench", bench, "--channel", "A1"),

@@ -224,6 +224,14 @@ class Keithley2450(Conversation):
     def _check_pair(self, voltage: float, current: float) -> None:
         model = self.MODEL
         self._check_voltage(voltage)
+        protection = self._protection
+        if protection is not None:
+            low, high = protection.voltage
+            if current > protection.current * (1.0 + 1e-9) or not low <= voltage <= high:
+                self._refuse(
+                    f"{voltage:g} V with {current:g} A lies outside what the run was prepared for: "
+                    f"{low:g} to {high:g} V and {protection.current:g} A"
+                )
         if self._protection is not None and abs(voltage) > self._voltage_range * OVERRANGE:
             self._refuse(
                 f"{voltage:g} V does not fit the {self._voltage_range:g} V range of the run"
@@ -376,6 +384,9 @@ class Keithley2450(Conversation):
                 self._stop_if_unsafe(calls)
                 await self._tell(":OUTP ON")
             await self._verify_word(":OUTP?", "1")
+            if calls != self._calls_for_safety:
+                # `safe` was asked for while the output was being switched on.
+                await self._urge(":OUTP OFF")
             self._stop_if_unsafe(calls)
             self._level, self._limit, self._function = level, limit, function
 

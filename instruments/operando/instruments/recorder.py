@@ -31,7 +31,7 @@ class Entry(enum.Enum):
     """The safe state was asked for: reason, and per instrument verified or the error."""
     NOTE = "note"
     RUN_ENDED = "run ended"
-    """Final state: completed, tripped, aborted, faulted, held; reason."""
+    """Final state: completed, tripped, aborted, faulted, refused; reason."""
 
 
 class Recorder(Protocol):

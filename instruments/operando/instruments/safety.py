@@ -24,8 +24,11 @@ async def secure(instrument: Instrument, *, timeout: float = 2.0, attempts: int 
                 return
         except TimeoutError:
             failures.append(f"no answer within {timeout:g} s")
-        except (OperandoError, OSError) as error:
+        except OperandoError as error:
             failures.append(str(error))
+        except Exception as error:
+            # A driver's own bug must not keep the next attempt from being made.
+            failures.append(f"{type(error).__name__}: {error}")
     raise SafeStateError(
         "the safe state could not be verified; ASSUME THAT THE OUTPUT IS ON and disconnect the "
         "cell by hand. Attempts: " + "; ".join(failures)

@@ -52,7 +52,7 @@ async def watch(
         while True:
             await clock.sleep_until(due)
             try:
-                readings = await monitor.measure()
+                readings = await readings_of(monitor)
             except InstrumentError as error:
                 if not failing:
                     await sink.on_monitor_failure(name, str(error))
@@ -60,11 +60,8 @@ async def watch(
                 await _renew(monitor)
             else:
                 failing = False
-                if isinstance(readings, AuxReading):
-                    sink.on_aux(readings)
-                else:
-                    for reading in readings:
-                        sink.on_aux(reading)
+                for reading in readings:
+                    sink.on_aux(reading)
             due += interval
             now = clock.now()
             if due < now:
@@ -74,6 +71,12 @@ async def watch(
     except Exception as error:
         sink.on_crash(name, f"{type(error).__name__}: {error}")
         raise
+
+
+async def readings_of(monitor: Monitor) -> tuple[AuxReading, ...]:
+    """One reading of each of its quantities."""
+    readings = await monitor.measure()
+    return (readings,) if isinstance(readings, AuxReading) else readings
 
 
 async def _renew(monitor: Monitor) -> None:

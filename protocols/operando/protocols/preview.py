@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from operando.instruments.conditions import parse
-from operando.instruments.limits import Action, Limit
+from operando.instruments.limits import STALE_AFTER, Action, Limit
 from operando.protocols.protocol import Cell, Outcome, Plan
 from operando.protocols.run import current_bound
 from operando.protocols.sheet import missing_limits
@@ -67,7 +67,9 @@ def _duration(step: Step, cell: Cell) -> float:
     return cell.capacity / current if current and cell.entry.capacity else 0.0
 
 
-def with_defaults(limits: Iterable[Limit], plan: Plan, highest_current: float) -> tuple[Limit, ...]:
+def with_defaults(
+    limits: Iterable[Limit], plan: Plan, highest_current: float, poll_interval: float
+) -> tuple[Limit, ...]:
     """The limits of a recipe, and default ones for what it leaves unguarded.
 
     A run has an upper and a lower limit of its voltage and one of its current, always.
@@ -80,6 +82,11 @@ def with_defaults(limits: Iterable[Limit], plan: Plan, highest_current: float) -
         "over_current": f"abs(current) > {CURRENT_MARGIN * highest_current:.6g} A",
     }
     return given + tuple(
-        Limit(f"{name} (default)", parse(defaults[name]), Action.TRIP)
+        Limit(
+            f"{name} (default)",
+            parse(defaults[name]),
+            Action.TRIP,
+            stale_after=max(STALE_AFTER, 3.0 * poll_interval),
+        )
         for name in missing_limits(given)
     )

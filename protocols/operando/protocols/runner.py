@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
+import traceback
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from operando.instruments.clock import Clock
 from operando.instruments.errors import (
@@ -28,11 +31,12 @@ from operando.instruments.roles import (
 )
 from operando.instruments.safety import secure
 from operando.instruments.samples import AuxReading, Reading, Status
-from operando.protocols.monitors import Monitor, watch
+from operando.protocols.entries import ended_entry, firing_entry, started_entry
+from operando.protocols.monitors import readings_of, watch
 from operando.protocols.preflight import judge_open_circuit
 from operando.protocols.protocol import Outcome, Plan
 from operando.protocols.run import Channel, RunResult, RunSettings, RunState, current_bound
-from operando.protocols.steps import Step, describe, step_hash
+from operando.protocols.steps import Step
 from operando.protocols.tally import ELECTRICAL, Tally
 
 MISSED_READINGS = 2
@@ -41,7 +45,10 @@ MISSED_READINGS = 2
 SETTLED = 1e-3
 """Two readings of an open circuit that agree within this are the cell's, V."""
 
-SETTLING_READINGS = 50
+SETTLING_READINGS = 20
+
+READING_TIME = 2.0
+"""Wall s that a reading may take before its quantity can count as stale: time-out and repeats."""
 
 
 _RANK = {
@@ -53,6 +60,8 @@ _RANK = {
     RunState.FAULTED: 6,
 }
 """When several interruptions meet, the gravest decides the state of the run."""
+
+_FINAL = frozenset(_RANK) - {RunState.PAUSED, RunState.HELD}
 
 
 class _Interrupted(Exception):  # noqa: N818 - it is not an error
@@ -75,7 +84,18 @@ class Runner:
         self._settings = settings
         self._recorder = recorder
         self._clock = clock
-        self._limits = LimitMonitor(settings.limits, started=0.0)
+        # A reading may be on its way for as long as a time-out, which is wall time.
+        patience = clock.lab(READING_TIME)
+        self._limits = LimitMonitor(
+            replace(limit, stale_after=max(limit.stale_after, patience))
+            for limit in settings.limits
+        )
+        self._journalling = asyncio.Lock()
+        self._watchers: list[asyncio.Task[None]] = []
+        self._polling: asyncio.Task[None] | None = None
+        self._securing: asyncio.Task[SafeStateError | None] | None = None
+        self._observed_until = -math.inf
+        self._driven = False
         self._interruption: tuple[RunState, str] | None = None
         self._interrupted = asyncio.Event()
         self._resumed = asyncio.Event()
@@ -102,6 +122,11 @@ class Runner:
         """Go on after a pause or hold."""
         self._resumed.set()
 
+    def hold(self, reason: str) -> None:
+        """Open the circuit and wait for an operator, because of something outside the runner."""
+        if self.state is RunState.RUNNING:
+            self._interrupt(RunState.HELD, reason)
+
     async def stood_still(self, seconds: float) -> None:
         """Say that this process was stopped for `seconds` of laboratory time, and hold."""
         if self.state is RunState.RUNNING:
@@ -118,41 +143,57 @@ class Runner:
         if self._interruption is None or _RANK[state] > _RANK[self._interruption[0]]:
             self._interruption = (state, reason)
         self._interrupted.set()
+        # The way to the safe state begins here and waits for nobody: whatever the run is doing,
+        # it may ask for nothing more, and off jumps the queue.
+        if self._polling is not None:
+            self._polling.cancel()
+        self._begin_securing()
 
     # ---- the run -------------------------------------------------------------------------
 
     async def run(self) -> RunResult:
         """Carry the plan out. Never raises for what happens to the run: read the result."""
-        watchers: list[asyncio.Task[None]] = []
         try:
             try:
                 await self._prepare()
-                watchers = self._start_watchers()
+                self._start_watchers()
                 await self._carry_out()
                 self.state, self.reason = RunState.COMPLETED, "the protocol came to its end"
             except _Interrupted:
                 pass
-            except BadInputError as error:
-                self._interrupt(RunState.REFUSED, str(error))
-            except RecordError as error:
-                self._interrupt(RunState.FAULTED, f"the record failed: {error}")
-            except OperandoError as error:
-                self._interrupt(RunState.FAULTED, str(error))
+            except Exception as error:
+                self._on_error(error)
             return await self._finish()
-        except BaseException:
-            # A bug or a cancelled task: the cell comes first, then the error goes on its way.
-            await self._make_safe()
+        except BaseException as error:
+            # Cancelled from outside: the cell comes first, then the error goes on its way.
+            unsafe = await self._make_safe()
+            if unsafe is not None:
+                error.add_note(str(unsafe))
+                print(unsafe, file=sys.stderr)
             raise
         finally:
-            for task in watchers:
-                task.cancel()
-            await asyncio.gather(*watchers, return_exceptions=True)
+            await self._end_watchers()
+
+    def _on_error(self, error: Exception) -> None:
+        """Whatever went wrong ends the run, unless the run was being ended already."""
+        if self._interruption is not None and self._interruption[0] in _FINAL:
+            return
+        if isinstance(error, BadInputError) and not self._driven:
+            self._interrupt(RunState.REFUSED, str(error))
+        elif isinstance(error, RecordError):
+            self._interrupt(RunState.FAULTED, f"the record failed: {error}")
+        elif isinstance(error, OperandoError):
+            self._interrupt(RunState.FAULTED, str(error))
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{frame.filename} line {frame.lineno}"
+            self._interrupt(RunState.FAULTED, f"{type(error).__name__}: {error} ({where})")
 
     async def _prepare(self) -> None:
         settings, potentiostat = self._settings, self._channel.potentiostat
         await self._note(Entry.RUN_STARTED, {"channel": self._channel.name})
         for name, monitor in self._channel.monitors.items():
-            for found in await _readings(monitor):
+            for found in await readings_of(monitor):
                 if found.status not in {Status.OK, Status.UNSTABLE} or math.isnan(found.value):
                     raise BadInputError(
                         f"channel {self._channel.name}: {name} gives no valid {found.quantity} "
@@ -164,8 +205,12 @@ class Runner:
         if settings.open_circuit is None:
             await self._note(Entry.NOTE, {"open circuit": "not checked, as the recipe asks"})
             return
+        if self._interrupted.is_set():
+            return  # the first step finds it and drives nothing
+        self._output_may_be_on = True
         await potentiostat.apply(OpenCircuit(self._rest_limit))
         reading = await self._settled()
+        self.tally.rest_voltage = reading.voltage
         finding: dict[str, JSON] = {"open circuit voltage": reading.voltage, "unit": "V"}
         problem = judge_open_circuit(reading, settings.open_circuit)
         await self._note(Entry.NOTE, finding | {"problem": problem})
@@ -185,16 +230,21 @@ class Runner:
                 break
         return reading
 
-    def _start_watchers(self) -> list[asyncio.Task[None]]:
-        watchers = [
+    def _start_watchers(self) -> None:
+        self._watchers = [
             asyncio.create_task(
                 watch(name, monitor, self._settings.poll.of(name), self._clock, self)
             )
             for name, monitor in self._channel.monitors.items()
         ]
         if self._settings.limits:
-            watchers.append(asyncio.create_task(self._watch_staleness()))
-        return watchers
+            self._watchers.append(asyncio.create_task(self._watch_staleness()))
+
+    async def _end_watchers(self) -> None:
+        watchers, self._watchers = self._watchers, []
+        for task in watchers:
+            task.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
 
     async def _carry_out(self) -> None:
         program = self._plan.steps(self._channel.cell)
@@ -214,16 +264,7 @@ class Runner:
     async def _step(self, step: Step, step_id: int) -> Outcome:
         tally = self.tally
         tally.begin_step(step, step_id)
-        entry: dict[str, JSON] = {
-            "index": tally.step_count,
-            "step_id": step_id,
-            "cycle": tally.cycle,
-            "label": step.label,
-            "kind": type(step).__name__,
-            "step": describe(step),
-            "hash": step_hash(step),
-        }
-        await self._note(Entry.STEP_STARTED, entry)
+        await self._note(Entry.STEP_STARTED, started_entry(step, tally))
         while True:
             try:
                 await self._attempt(step)
@@ -232,58 +273,43 @@ class Runner:
                 if not await self._held():
                     raise
         outcome = tally.outcome()
-        condition = None if outcome.condition is None else str(outcome.condition)
-        await self._note(
-            Entry.STEP_ENDED,
-            {
-                "index": outcome.index,
-                "reason": outcome.reason,
-                "condition": condition,
-                "duration": outcome.duration,
-                "charge": outcome.charge,
-                "energy": outcome.energy,
-                # passed by the set-point before, after its last reading
-                "charge_before": tally.charge_before,
-            },
-        )
+        await self._note(Entry.STEP_ENDED, ended_entry(outcome, tally))
         return outcome
 
     async def _attempt(self, step: Step) -> None:
         """Drive the step until it ends; raise _Interrupted if something else ends it."""
+        if not self._interrupted.is_set():
+            self._polling = asyncio.create_task(self._poll(step))
+            try:
+                await asyncio.wait({self._polling})
+                if not self._polling.cancelled() and (error := self._polling.exception()):
+                    raise error
+            finally:
+                self._polling.cancel()
+                await asyncio.gather(self._polling, return_exceptions=True)
+                self._polling = None
         if self._interrupted.is_set():
+            error = await self._make_safe()
+            if error is not None:
+                self._interrupt(RunState.FAULTED, str(error))
             raise _Interrupted
-        poll = asyncio.create_task(self._poll(step))
-        interruption = asyncio.create_task(self._interrupted.wait())
-        try:
-            await asyncio.wait({poll, interruption}, return_when=asyncio.FIRST_COMPLETED)
-            if self._interrupted.is_set():
-                # Cancelled first, so that it can ask for nothing more: off jumps the queue.
-                poll.cancel()
-                error = await self._make_safe()
-                if error is not None:
-                    self._interrupt(RunState.FAULTED, str(error))
-                raise _Interrupted
-            await poll
-        finally:
-            poll.cancel()
-            interruption.cancel()
-            await asyncio.gather(poll, interruption, return_exceptions=True)
 
     async def _poll(self, step: Step) -> None:
         clock, potentiostat, tally = self._clock, self._channel.potentiostat, self.tally
         interval, recorder = self._settings.poll.interval, self._recorder
         setpoint = step.setpoint(self._rest_limit)
-        self._output_may_be_on = True
+        resting = isinstance(setpoint, OpenCircuit)
+        self._output_may_be_on = self._driven = True
+        asked = clock.now()
         await potentiostat.apply(setpoint)
-        if isinstance(setpoint, OpenCircuit):
+        # The set-point before ended when the relay opened for a rest, else when the new one came.
+        tally.begin_attempt(asked if resting else clock.now(), current_bound(setpoint))
+        if resting:
             await self._settled()
-        # The output went on at some moment of the apply call; its end is the better estimate.
-        start = clock.now()
-        tally.begin_attempt(start, current_bound(setpoint))
         suspended = clock.suspended()
-        patience = 5.0 * interval + clock.lab(1.0)
+        patience = 5.0 * interval + clock.lab(READING_TIME)
         missed = 0
-        due = start
+        due = clock.now()
         while True:
             await clock.sleep_until(due)
             recorder.check()
@@ -303,7 +329,8 @@ class Runner:
             missed = 0
             slept, suspended = clock.suspended() - suspended, clock.suspended()
             if slept > 1.0 or reading.time - tally.last_time > patience:
-                await self._unobserved(tally.last_time, reading.time)
+                await self._unobserved(tally.last_time, reading.time, slept)
+                return
             if self._on_reading(reading, step):
                 return
             due = tally.next_due(due, interval, clock.now())
@@ -312,31 +339,28 @@ class Runner:
         """Take a reading; whether it ended the step. Limits act before anything else."""
         tally = self.tally
         tally.take(reading)
-        wrong = tally.wrong_direction(reading, step)
+        wrong = tally.wrong_direction(reading, step) or tally.stopped_flowing(reading, step)
         if wrong:
-            tally.record_last()
             self._interrupt(RunState.TRIPPED, wrong)
-            return False
-        if reading.status is Status.OVERLOAD:
-            tally.record_last()
+        elif reading.status is Status.OVERLOAD:
             self._interrupt(
                 RunState.TRIPPED,
                 "the reading is beyond its range (overflow): voltage or current are not known. "
                 "Check the contacts and the ranges.",
             )
-            return False
-        if reading.status is Status.FAULT:
-            tally.record_last()
+        elif reading.status is Status.FAULT:
             self._interrupt(
                 RunState.FAULTED,
                 "the instrument's output went off although it had been on: its front panel, an "
                 "interlock or a loss of power. Look at the instrument before going on.",
             )
+        if self._interrupted.is_set():
+            tally.record_last()
             return False
         fired = self._limits.update(tally.time, tally.values, ELECTRICAL)
         if fired:
-            tally.record_last()
             self._act(fired)
+            tally.record_last()
         if self._interrupted.is_set():
             return False
         return tally.step_ended(reading)
@@ -349,17 +373,17 @@ class Runner:
         tally = self.tally
         tally.take_aux(reading)
         if reading.status is Status.OVERLOAD and self._is_limited(reading.quantity):
-            tally.record_aux(reading)
             self._interrupt(
                 RunState.TRIPPED,
                 f"{reading.source} reports overload: {reading.quantity} is beyond its range, and a "
                 "limit watches it",
             )
+            tally.record_aux(reading)
             return
         fired = self._limits.update(reading.time - tally.start, tally.values, (reading.quantity,))
         if fired:
-            tally.record_aux(reading)
             self._act(fired)
+            tally.record_aux(reading)
 
     def _is_limited(self, quantity: str) -> bool:
         return any(
@@ -384,48 +408,51 @@ class Runner:
                 self._interrupt(RunState.HELD, str(firing))
 
     async def _watch_staleness(self) -> None:
-        shortest = min(limit.stale_after for limit in self._settings.limits)
+        shortest = min(limit.stale_after for limit in self._limits.limits)
         period = max(self._clock.lab(0.1), shortest / 4.0)
-        while True:
-            await self._clock.sleep(period)
-            if self.state is RunState.RUNNING:
-                now = self._clock.now()
-                self._act(self._limits.check_stale(now - self.tally.start, self.tally.ages(now)))
-            await self._journal_fired()
+        try:
+            while True:
+                await self._clock.sleep(period)
+                if self.state is RunState.RUNNING:
+                    now = self._clock.now()
+                    ages = self.tally.ages(now)
+                    self._act(self._limits.check_stale(now - self.tally.start, ages))
+                await self._journal_fired()
+        except Exception as error:
+            self.on_crash("the limits", f"{type(error).__name__}: {error}")
+            raise
 
     async def _journal_fired(self) -> None:
-        fired, self.tally.fired = self.tally.fired, []
-        for firing in fired:
-            values: dict[str, JSON] = {
-                name: value if math.isfinite(value) else None
-                for name, value in sorted(firing.values.items())
-            }
-            data: dict[str, JSON] = {
-                "name": firing.limit.name,
-                "when": str(firing.limit.when),
-                "action": firing.action.value,
-                "cause": firing.cause.value,
-                "since": firing.since,
-                "value": next(iter(values.values()), None),
-                "values": values,
-            }
-            await self._note(Entry.LIMIT, data)
+        """Journal the limits that acted; one task at a time, each exactly once."""
+        async with self._journalling:
+            while self.tally.fired:
+                await self._note(Entry.LIMIT, firing_entry(self.tally.fired[0]))
+                self.tally.fired.pop(0)
 
-    async def _unobserved(self, start: float, end: float) -> None:
-        """Say that nothing was seen between two times, and hold."""
+    async def _unobserved(self, start: float, end: float, slept: float = 0.0) -> None:
+        """Say that nothing was seen between two laboratory times, and hold.
+
+        slept: wall s for which the computer was suspended, which its clock did not count.
+        """
+        lasted = end - start + self._clock.lab(slept)
+        self._interrupt(RunState.HELD, f"nothing was observed for {lasted:.1f} s")
+        start = max(start, self._observed_until)  # a stretch is told once
+        if end <= start:
+            return
+        self._observed_until = end
         tally = self.tally
-        bound = tally.current_bound * (end - start)
+        bound = tally.current_bound * (end - start + self._clock.lab(slept))
+        tally.skip_gap(end, self._clock.utc(end) - end)
         await self._note(
             Entry.GAP,
             {
                 "start": start - tally.start,
                 "end": end - tally.start,
+                "suspended": slept,
                 "reason": "no reading: this process or its computer stood still",
                 "charge_bound": bound,
             },
         )
-        tally.skip_gap()
-        self._interrupt(RunState.HELD, f"nothing was observed for {end - start:.1f} s")
 
     # ---- holding and ending --------------------------------------------------------------
 
@@ -433,13 +460,15 @@ class Runner:
         """After an interruption: wait for the operator; False when the run is to end."""
         assert self._interruption is not None
         state, reason = self._interruption
-        if state not in {RunState.PAUSED, RunState.HELD}:
+        if state in _FINAL:
             return False
-        self.tally.end_attempt()
+        assert not self._output_may_be_on
+        self.tally.end_attempt(self._clock.now())
         self.state, self.reason = state, reason
         self._interruption = None
         self._interrupted.clear()
         self._resumed.clear()
+        self._securing = None
         await self._journal_fired()
         await self._note(
             Entry.PAUSED,
@@ -464,7 +493,7 @@ class Runner:
                 if not self._interrupted.is_set():
                     return True
                 assert self._interruption is not None
-                if self._interruption[0] not in {RunState.PAUSED, RunState.HELD}:
+                if self._interruption[0] in _FINAL:
                     return False
                 # Paused while paused: nothing changes.
                 self._interruption = None
@@ -476,57 +505,61 @@ class Runner:
             await asyncio.gather(*waits, return_exceptions=True)
 
     async def _finish(self) -> RunResult:
-        safe_error = await self._make_safe()
-        if self._interruption is not None:
+        unsafe = await self._make_safe()
+        tally, now = self.tally, self._clock.now()
+        await self._end_watchers()
+        if self._interruption is not None and self._interruption[0] in _FINAL:
             self.state, self.reason = self._interruption
-        if safe_error is not None:
+        if unsafe is not None:
             self.state = RunState.FAULTED
-            self.reason = f"{self.reason}; {safe_error}" if self.reason else str(safe_error)
-        now = self._clock.now()
-        self.tally.record_last()
-        verdict = "verified" if safe_error is None else str(safe_error)
-        result = RunResult(
-            state=self.state,
-            reason=self.reason,
-            safe=safe_error is None,
-            duration=now - self.tally.start,
-            charge=self.tally.charge,
-            steps=self.tally.step_count,
-        )
+            self.reason = f"{self.reason}; {unsafe}" if self.reason else str(unsafe)
         try:
+            after = 0.0 if unsafe is not None else tally.end_attempt(now)
             await self._journal_fired()
-            await self._note(Entry.SAFE, {"reason": self.reason, "potentiostat": verdict})
+            verdict = "verified" if unsafe is None else str(unsafe)
+            # charge_after: passed between the last reading and the opening of the circuit
+            await self._note(
+                Entry.SAFE,
+                {"reason": self.reason, "potentiostat": verdict, "charge_after": after},
+            )
             await self._note(Entry.RUN_ENDED, {"state": self.state.value, "reason": self.reason})
         except RecordError as error:
             # The cell is safe already; the caller learns that the record's end is missing.
-            if self.state is not RunState.FAULTED:
-                self.state = RunState.FAULTED
+            self.state = RunState.FAULTED
             self.reason = f"{self.reason}; the record failed: {error}"
-            return RunResult(
-                self.state, self.reason, result.safe, result.duration, result.charge, result.steps
-            )
-        return result
+        return RunResult(
+            state=self.state,
+            reason=self.reason,
+            safe=unsafe is None,
+            duration=now - tally.start,
+            charge=tally.charge,
+            steps=tally.step_count,
+        )
 
-    async def _make_safe(self) -> SafeStateError | None:
+    def _begin_securing(self) -> asyncio.Task[SafeStateError | None]:
+        if self._securing is None or (self._securing.done() and self._output_may_be_on):
+            self._securing = asyncio.create_task(self._secure())
+        return self._securing
+
+    async def _secure(self) -> SafeStateError | None:
         """Open the circuit and read it back; the error if that could not be verified."""
         if not self._output_may_be_on:
             return None
-        task = asyncio.ensure_future(secure(self._channel.potentiostat))
         try:
-            await asyncio.shield(task)
+            await secure(self._channel.potentiostat)
         except SafeStateError as error:
             return error
-        except asyncio.CancelledError:
-            # Cancelling the run must not cancel the way to the safe state.
-            await asyncio.wait({task})
-            raise
         self._output_may_be_on = False
         return None
 
+    async def _make_safe(self) -> SafeStateError | None:
+        """Wait for the safe state, on its way already or not; cancelling does not stop it."""
+        task = self._begin_securing()
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            raise
+
     async def _note(self, entry: Entry, data: Mapping[str, JSON]) -> None:
         await self._recorder.journal(entry, self._clock.now() - self.tally.start, data)
-
-
-async def _readings(monitor: Monitor) -> tuple[AuxReading, ...]:
-    readings = await monitor.measure()
-    return (readings,) if isinstance(readings, AuxReading) else readings

@@ -9,7 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
-from operando.instruments.conditions import All, AnyOf, Condition, Held, voltage_bound
+from operando.instruments.conditions import (
+    CURRENT,
+    All,
+    AnyOf,
+    Comparison,
+    Condition,
+    Held,
+    Operator,
+    voltage_bound,
+)
 from operando.instruments.limits import Action, Limit
 from operando.protocols.tally import ELECTRICAL
 
@@ -40,7 +49,8 @@ def limit_sheet(
     """Lines of the sheet.
 
     poll_interval, monitor_interval: s. watchdog_time: wall s from the death of the engine to the
-    output being read back open. A limit's `for`, slope window and grace are part of its latency.
+    output being read back open. A limit's `for`, slope window and grace are part of its latency,
+    which holds while the instrument answers.
     """
     stays_on = capabilities.when_host_is_silent is not WhenHostIsSilent.SWITCHES_OFF
     lines = []
@@ -85,6 +95,19 @@ def _bounds_voltage(when: Condition, direction: int) -> bool:
     return voltage_bound((when,), direction) is not None
 
 
+def _bounds_current(when: Condition) -> bool:
+    """Whether a limit bounds the magnitude of the current, at once or after a `for`."""
+    if isinstance(when, Held):
+        return _bounds_current(when.condition)
+    if isinstance(when, AnyOf):
+        return any(map(_bounds_current, when.conditions))
+    return (
+        isinstance(when, Comparison)
+        and when.operand == abs(CURRENT)
+        and when.operator in (Operator.ABOVE, Operator.AT_LEAST)
+    )
+
+
 def _waits(when: Condition) -> float:
     """Longest time for which a condition must hold before it is true, s."""
     if isinstance(when, Held):
@@ -102,6 +125,6 @@ def missing_limits(limits: Iterable[Limit]) -> tuple[str, ...]:
         missing.append("over_voltage")
     if not any(_bounds_voltage(when, -1) for when in tripping):
         missing.append("under_voltage")
-    if not any("current" in when.quantities for when in tripping):
+    if not any(_bounds_current(when) for when in tripping):
         missing.append("over_current")
     return tuple(missing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from operando.instruments.conditions import Condition
+from operando.instruments.conditions import Condition, voltage_bound
 from operando.instruments.evaluators import Evaluator
 from operando.instruments.limits import Firing
 from operando.instruments.recipe import RecordConditions
@@ -22,6 +22,15 @@ ELECTRICAL: Final = frozenset(
 WRONG_SIGN_FRACTION: Final = 0.02
 """Share of a step's current that may flow the wrong way before it counts: instrument noise."""
 
+NOTHING_FLOWS: Final = 1e-3
+"""Share of a step's current below which nothing flows."""
+
+CUTOFF_TOLERANCE: Final = 5e-3
+RESTED_AT_VOLTAGE: Final = 20e-3
+"""V: how near to the cut-off a reading must be to end a step there, and how near a cell must have
+rested to it for a step to begin with no current."""
+
+_USABLE: Final = frozenset((Status.OK, Status.UNSTABLE))
 _UNKNOWN_TIME: Final = -math.inf
 
 
@@ -50,6 +59,7 @@ class Tally:
         self.last_time = start
         self.charge_before = 0.0
         self.current_bound = 0.0
+        self.rest_voltage = math.nan
         self.fired: list[Firing] = []
         self._utc_offset = utc_offset
         self._recorder = recorder
@@ -63,11 +73,14 @@ class Tally:
         self._until: tuple[tuple[Condition, Evaluator], ...] = ()
         self._condition: Condition | None = None
         self._cutoff: Condition | None = None
+        self._cutoff_voltage = math.nan
         self._carried = 0.0
         self._attempt_start = start
         self._last_current = math.nan
         self._last_power = math.nan
         self._driving = False
+        self._active = False
+        self._magnitude = math.nan
         self._step_energy = 0.0
         self._elapsed_bound: float | None = None
         self._aux_until: tuple[tuple[Condition, Evaluator], ...] = ()
@@ -86,10 +99,15 @@ class Tally:
         self.elapsed = 0.0
         self._carried = 0.0
         self._cutoff = step.cutoff
+        self._cutoff_voltage = math.nan
+        if self._cutoff is not None:
+            self._cutoff_voltage = voltage_bound((self._cutoff,), step.direction) or 0.0
         self._condition = None
         self.reason = ""
         self.charge_before = 0.0
         self._last_row = _UNKNOWN_TIME
+        # Those of the step before must not end this one.
+        self.values.update(elapsed=0.0, step_charge=0.0, cycle=self.cycle)
         conditions = tuple((c, c.evaluator()) for c in step.until)
         self._until = tuple((c, e) for c, e in conditions if c.quantities & ELECTRICAL)
         self._aux_until = tuple((c, e) for c, e in conditions if c.quantities - ELECTRICAL)
@@ -109,20 +127,40 @@ class Tally:
         self.last_time = start
         self._last_current = math.nan
         self._last_power = math.nan
-        self._driving = True
+        self._magnitude = math.nan
+        self._driving = self._active = True
         self.current_bound = bound
         for _, evaluator in self._until + self._aux_until:
             evaluator.reset()
 
-    def end_attempt(self) -> None:
-        """The circuit was opened: nothing flows until the next attempt."""
-        self.record_last()
-        self._driving = False
+    def end_attempt(self, opened: float) -> float:
+        """The circuit was found open at laboratory time `opened`; nothing flows until it closes.
 
-    def skip_gap(self) -> None:
-        """Count nothing over an unobserved stretch."""
+        What passed since the last reading is counted with its current and returned, C.
+        """
+        self.record_last()
+        passed = 0.0
+        if self._driving and not math.isnan(self._last_current):
+            tail = max(0.0, opened - self.last_time)
+            passed = self._last_current * tail
+            self.charge += passed
+            self.energy += self._last_power * tail
+            if self._active:
+                self.step_charge += passed
+                self._step_energy += self._last_power * tail
+                self.elapsed += tail
+        self._driving = self._active = False
+        return passed
+
+    def skip_gap(self, end: float, utc_offset: float) -> None:
+        """Count nothing over an unobserved stretch that ended at laboratory time `end`.
+
+        utc_offset: s from laboratory time to Unix time, which a suspend changes.
+        """
+        self.last_time = end
         self._last_current = math.nan
         self._last_power = math.nan
+        self._utc_offset = utc_offset
 
     def outcome(self) -> Outcome:
         """How the step ended."""
@@ -183,6 +221,8 @@ class Tally:
         values["time"] = time
         values["cycle"] = self.cycle
         self._pending = reading
+        if reading.regulation is Regulation.OPEN and voltage == voltage:  # noqa: PLR0124
+            self.rest_voltage = voltage
         if time - self._last_row >= self._every - 1e-9 or self._changed():
             self.record_last()
 
@@ -227,9 +267,11 @@ class Tally:
     def take_aux(self, reading: AuxReading) -> None:
         """Take a reading of a monitor; `reading.time` is laboratory time."""
         source, quantity, at, _, value, status = reading
-        self.values[quantity] = value
-        if value == value and status is not Status.FAULT:  # noqa: PLR0124
+        if status in _USABLE and value == value:  # noqa: PLR0124 - not NaN
+            self.values[quantity] = value
             self._valid_at[quantity] = at
+        else:
+            self.values[quantity] = math.nan
         time = at - self.start
         last_time, last_value = self._last_aux.get((source, quantity), (_UNKNOWN_TIME, math.nan))
         due = time - last_time >= self._every - 1e-9
@@ -239,7 +281,7 @@ class Tally:
                     due = True
         if due:
             self.record_aux(reading)
-        for condition, evaluator in self._aux_until:
+        for condition, evaluator in self._aux_until if self._active else ():
             if evaluator.update(time, self.values, (quantity,)) and self._condition is None:
                 self._condition = condition
 
@@ -264,13 +306,44 @@ class Tally:
                     break
         if self._condition is not None:
             self.reason = "condition"
-        elif self._cutoff is not None and reading.regulation is Regulation.VOLTAGE:
+        elif self._at_cutoff(reading):
             # The instrument itself stopped the current at the cut-off.
             self._condition, self.reason = self._cutoff, "cut-off"
         else:
             return False
+        self._active = False
         self.record_last()
         return True
+
+    def _at_cutoff(self, reading: Reading) -> bool:
+        """Whether the instrument holds the cut-off of a constant current."""
+        if self._cutoff is None or reading.regulation is not Regulation.VOLTAGE:
+            return False
+        level = self._cutoff_voltage
+        return abs(reading.voltage - level) <= max(CUTOFF_TOLERANCE, 2e-3 * abs(level))
+
+    def stopped_flowing(self, reading: Reading, step: Step) -> str:
+        """What to say when no current flows in a step that drives one, else nothing.
+
+        An open lead looks like the end of a charge: the source sits at its voltage, and nothing
+        flows. A cell's current falls slowly; it does not stop between two readings.
+        """
+        magnitude, before = abs(reading.current), self._magnitude
+        self._magnitude = magnitude
+        bound = self.current_bound
+        if not step.direction or not magnitude < NOTHING_FLOWS * bound:
+            return ""
+        if before == before:  # noqa: PLR0124 - not the first reading of the attempt
+            stopped = before > 0.5 * bound
+        else:
+            # At the first reading only a cell that rested at the step's voltage may take nothing.
+            stopped = not abs(self.rest_voltage - reading.voltage) <= RESTED_AT_VOLTAGE
+        if not stopped:
+            return ""
+        return (
+            f"step '{step.label}': no current flows at {reading.voltage:.4f} V although the output "
+            "is on: a lead is open. Check the contacts."
+        )
 
     def wrong_direction(self, reading: Reading, step: Step) -> str:
         """What to say when the current flows against the step, else nothing."""

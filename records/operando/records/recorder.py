@@ -381,7 +381,7 @@ class SqliteRecorder:
             self._seq += 1
             self._hash = link
             self._latest = max(self._latest, line.time)
-            self._ended = line.kind is Entry.RUN_ENDED
+            self._ended = self._ended or line.kind is Entry.RUN_ENDED
 
     def _append(self, line: _Line, new_samples: int, new_aux: int) -> str:
         time = None if math.isnan(line.time) else line.time

@@ -147,7 +147,9 @@ def _signals(engine: Engine, virtual: bool) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # A late SIGUSR1 must not end the process, which its default would do.
+            late = signal.SIG_IGN if handler is signal.SIG_DFL else handler
+            signal.signal(number, late)
 
 
 @app.command()

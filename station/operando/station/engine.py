@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ from operando.station.assembly import (
     protocol_function,
     simulated_bench,
 )
-from operando.station.guard import DIED, Guard
+from operando.station.guard import Guard
 from operando.station.served import served_speed
 
 OPEN_CIRCUIT_BELOW = 0.5
@@ -116,7 +117,7 @@ def settle(bench: Bench, channel: str, order: Order) -> Settled:
     if "potentiostat" not in entry.roles:
         raise BadInputError(f"{entry.where}: channel {channel} has no potentiostat")
     ahead = preview(order.plan, cell)
-    limits = with_defaults(order.limits, order.plan, ahead.highest_current)
+    limits = with_defaults(order.limits, order.plan, ahead.highest_current, order.poll.interval)
     limits = tuple(
         limit.bind(capacity=cell.entry.capacity, area=cell.entry.area, mass=cell.entry.active_mass)
         for limit in limits
@@ -132,6 +133,7 @@ def settle(bench: Bench, channel: str, order: Order) -> Settled:
     )
     _check_limits(limits, entry)
     _check_windows(limits, ahead, order.poll)
+    _check_staleness(limits, entry, order.poll)
     return Settled(entry, cell, ahead, limits, settings)
 
 
@@ -145,6 +147,18 @@ def _check_windows(limits: tuple[Limit, ...], ahead: Preview, poll: Poll) -> Non
             raise BadInputError(
                 f"condition '{condition}': its window holds fewer than three readings at one in "
                 f"{slowest:g} s; widen the window, or poll faster ([poll] interval)"
+            )
+
+
+def _check_staleness(limits: tuple[Limit, ...], entry: ChannelEntry, poll: Poll) -> None:
+    """A limit must not take the time between two polls for a sensor that fell silent."""
+    slowest = max(map(poll.of, entry.roles.values()), default=poll.interval)
+    for limit in limits:
+        if limit.stale_after < 2.0 * slowest:
+            raise BadInputError(
+                f"limit {limit.name} counts a reading as missing after {limit.stale_after:g} s, "
+                f"but there is one in {slowest:g} s; write stale_after = "
+                f'"{3.0 * slowest:g} s" into it, or poll faster ([poll] interval)'
             )
 
 
@@ -180,9 +194,8 @@ class Engine:
         self.clock = clock
         self.simulation: Simulation | None = None
         self.runners: dict[str, Runner] = {}
-        self.troubles: list[str] = []
         self._switchboard: Switchboard | None = None
-        self._stack = AsyncExitStack()
+        self._running: set[asyncio.Future[None]] = set()
         self._guard: Guard | None = None
         self._taken: set[str] = set()
         self._stop_reason = ""
@@ -200,9 +213,10 @@ class Engine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop_all("the engine closes")
+        await asyncio.gather(*self._running)
         if self._guard is not None:
             await self._guard.close()
-        await self._stack.aclose()
 
     async def run(self, channel: str, order: Order, output: Path) -> Run:
         """Run an order on a channel and leave its record in a new folder under `output`.
@@ -214,11 +228,15 @@ class Engine:
         if channel in self._taken:
             raise BadInputError(f"channel {channel} is running already")
         self._taken.add(channel)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._running.add(ended)
         try:
             async with AsyncExitStack() as stack:
                 return await self._run(stack, settled, order, output)
         finally:
             self._taken.discard(channel)
+            ended.set_result(None)
+            self._running.discard(ended)
 
     async def _run(
         self, stack: AsyncExitStack, settled: Settled, order: Order, output: Path
@@ -261,9 +279,11 @@ class Engine:
             result = await runner.run()
         finally:
             del self.runners[entry.name]
-        if result.safe and guarded is not None:
-            assert self._guard is not None
-            self._guard.release(guarded)
+        if guarded is not None and self._guard is not None:
+            if result.safe:
+                self._guard.release(guarded)
+            else:
+                self._guard.pursue(guarded)
         try:
             await recorder.close()
         except RecordError as error:
@@ -276,9 +296,9 @@ class Engine:
     ) -> str | None:
         if self.clock.mode == "virtual":
             return None
-        if self._guard is None:
+        if self._guard is None or not self._guard.alive:
             log = runtime_directory() / "watchdog.log"
-            self._guard = Guard(log, self._on_trouble, self._on_standstill)
+            self._guard = Guard(log, self)
             await self._guard.start()
         name = entry.roles["potentiostat"]
         described = self.bench.instruments[name]
@@ -288,15 +308,24 @@ class Engine:
         )  # fmt: skip
         return name
 
-    def _on_trouble(self, what: str) -> None:
-        self.troubles.append(what)
-        if what == DIED:
-            for runner in self.runners.values():
-                runner.fault("the watchdog died; no output stays on without it")
+    def on_watchdog_death(self, why: str) -> None:
+        """No output stays on without the watchdog."""
+        for runner in self.runners.values():
+            runner.fault(f"{why}; no output stays on without it")
 
-    async def _on_standstill(self, seconds: float) -> None:
+    def on_watchdog_acted(self, instruments: Collection[str], why: str) -> None:
+        """The watchdog switched outputs off behind the backs of their runs."""
+        for channel, runner in self.runners.items():
+            if self.bench.channels[channel].roles["potentiostat"] in instruments:
+                runner.hold(f"the watchdog switched the output off: {why}")
+
+    async def on_standstill(self, seconds: float) -> None:
+        """This process stood still for `seconds` of wall time."""
         for runner in tuple(self.runners.values()):
-            await runner.stood_still(self.clock.lab(seconds))
+            try:
+                await runner.stood_still(self.clock.lab(seconds))
+            except RecordError as error:
+                runner.fault(f"the record failed: {error}")
 
     def stop_all(self, reason: str) -> None:
         """Abort every run, those that are being prepared too; each ends in its safe state."""

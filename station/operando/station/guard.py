@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from operando.instruments.errors import OperandoError
 from operando.station.watchdog import PATIENCE
@@ -22,8 +23,6 @@ BEAT = 0.5
 START = 15.0
 """Seconds that the watchdog may take to start and to import a driver."""
 
-DIED = "the watchdog died"
-
 PROGRAM = "from operando.station.watchdog import main; main()"
 
 
@@ -31,30 +30,42 @@ class WatchdogError(OperandoError):
     """The watchdog could not be started or died; no output may be on without it."""
 
 
-class Guard:
-    """Owns the watchdog process of one engine.
+class Owner(Protocol):
+    """The engine, as its guard needs it."""
 
-    log: file in which the watchdog notes what it does. on_trouble: called with words when the
-    watchdog died or acted. on_standstill: awaited with the wall seconds for which this process
-    stood still when that was longer than PATIENCE.
+    def on_watchdog_death(self, why: str) -> None:
+        """The watchdog died or does not answer."""
+        ...
+
+    def on_watchdog_acted(self, instruments: Collection[str], why: str) -> None:
+        """The watchdog switched these instruments off, or tries to."""
+        ...
+
+    async def on_standstill(self, seconds: float) -> None:
+        """This process stood still for `seconds` of wall time, more than PATIENCE."""
+        ...
+
+
+class Guard:
+    """Owns the watchdog process of one engine. log: file in which the watchdog notes what it does.
 
     The process is a plain child, not one of asyncio's, whose transports kill what they close.
     """
 
-    def __init__(
-        self,
-        log: Path,
-        on_trouble: Callable[[str], None],
-        on_standstill: Callable[[float], Awaitable[None]],
-    ) -> None:
+    def __init__(self, log: Path, owner: Owner) -> None:
         self._log = log
-        self._on_trouble = on_trouble
-        self._on_standstill = on_standstill
+        self._owner = owner
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._beating: asyncio.Task[None] | None = None
         self._guarding: dict[str, asyncio.Future[None]] = {}
         self._closing = False
+        self._alive_at = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the watchdog runs."""
+        return self._process is not None and self._process.poll() is None
 
     async def start(self) -> None:
         """Start the watchdog in a session of its own, so that Ctrl-C does not reach it."""
@@ -66,6 +77,7 @@ class Guard:
                 stderr=log,
                 bufsize=0,
                 start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         assert self._process.stdin is not None
         if hasattr(os, "set_blocking"):
@@ -76,6 +88,7 @@ class Guard:
             target=self._read, args=(self._process, loop), daemon=True, name="watchdog-reader"
         )
         self._reader.start()
+        self._alive_at = time.monotonic() + START
         self._beating = asyncio.create_task(self._beat())
 
     async def guard(
@@ -104,6 +117,10 @@ class Guard:
         """The output of this instrument has been read back off."""
         self._guarding.pop(name, None)
         self._tell(do="release", name=name)
+
+    def pursue(self, name: str) -> None:
+        """The output could not be verified off: let the watchdog go on trying."""
+        self._tell(do="pursue", name=name)
 
     async def close(self) -> None:
         """Say goodbye and wait for the process.
@@ -138,7 +155,7 @@ class Guard:
 
     def _tell(self, **message: object) -> None:
         if self._process is None or self._process.stdin is None:
-            raise WatchdogError("the watchdog is not running")
+            return
         with contextlib.suppress(OSError):  # its reader reports that it died
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
 
@@ -150,7 +167,11 @@ class Guard:
             now = time.monotonic()
             stood_still, last = now - last, now
             if stood_still > PATIENCE:
-                await self._on_standstill(stood_still)
+                self._alive_at = now
+                await self._owner.on_standstill(stood_still)
+            elif now - self._alive_at > 2.0 * PATIENCE:
+                self._alive_at = now
+                self._owner.on_watchdog_death("the watchdog does not answer")
 
     def _read(self, process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
         """In a thread of its own: hand the watchdog's lines to the event loop."""
@@ -161,15 +182,16 @@ class Guard:
             loop.call_soon_threadsafe(self._ended)
 
     def _hear(self, message: dict[str, object]) -> None:
+        self._alive_at = max(self._alive_at, time.monotonic())
         confirmed = self._guarding.get(str(message.get("guarding")))
         if confirmed is not None and not confirmed.done():
             confirmed.set_result(None)
-        if "acted" in message and not self._closing:
-            self._on_trouble(f"the watchdog acted: {message['acted']}")
+        if "acting" in message and not self._closing:
+            self._owner.on_watchdog_acted([str(message["instrument"])], str(message["acting"]))
 
     def _ended(self) -> None:
         for confirmed in self._guarding.values():
             if not confirmed.done():
                 confirmed.set_exception(WatchdogError(f"the watchdog ended; see {self._log}"))
         if not self._closing:
-            self._on_trouble(DIED)
+            self._owner.on_watchdog_death("the watchdog died")

@@ -130,15 +130,13 @@ class VisaSession:
         connection = self._socket
         if connection is not None:
             # PyVISA-py reports the end of a connection as a time-out.
-            with contextlib.suppress(BlockingIOError):
-                try:
-                    ended = not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-                except BlockingIOError:
-                    raise
-                except OSError:
-                    ended = True
-                if ended:
-                    return LinkLostError(f"{self._name} closed the connection")
+            try:
+                readable = bool(select.select((connection,), (), (), 0.0)[0])
+                ended = readable and not connection.recv(1, socket.MSG_PEEK)
+            except OSError:
+                ended = True
+            if ended:
+                return LinkLostError(f"{self._name} closed the connection")
         return ReplyTimeoutError(f"no complete reply within {timeout:g} s")
 
     def resynchronise(self) -> None:

@@ -37,6 +37,7 @@ class Sphere:
         "_diffusivity",
         "_free",
         "_geometry",
+        "_inwards",
         "_pull",
         "nodes",
         "radius",
@@ -70,9 +71,10 @@ class Sphere:
             for face, a, b in zip(faces, positions, positions[1:], strict=False)
         ]
         self._diffusivity = tabulate(diffusivity)
-        # Of the last elimination: x_i = free_i + pull_i x_(i+1).
-        self._free = [0.0] * (nodes - 1)
-        self._pull = [0.0] * (nodes - 1)
+        self._inwards = self.volumes[::-1]
+        # Of the last elimination: x_i = free_(i+1) + pull_(i+1) x_(i+1); the first is not used.
+        self._free = [0.0] * nodes
+        self._pull = [0.0] * nodes
 
     def mean(self, composition: list[float]) -> float:
         """Return the volume average of a composition."""
@@ -144,8 +146,8 @@ class Sphere:
             g = geometric * exchange * (bases[k] + u * slopes[k])
             kept = volume + held
             d = kept + g
-            free[i] = q = right / d
-            pull[i] = p = g / d
+            free[i1] = q = right / d
+            pull[i1] = p = g / d
             held = p * kept
             history = c1 * x - c2 * w
             here = there
@@ -154,12 +156,27 @@ class Sphere:
         d = volume + held
         return (volume * history + g * q) / d, weight / d
 
-    def complete(self, surface: float) -> list[float]:
-        """Return the composition that belongs to a surface value after `eliminate`."""
+    def complete(self, surface: float, table: Table) -> tuple[list[float], float]:
+        """Return the composition that belongs to a surface value after `eliminate`.
+
+        table: a material function; its volume average comes second. One pass does both, because
+        every step needs both.
+        """
         x = surface
-        composition = [x]
-        for free, pull in zip(reversed(self._free), reversed(self._pull), strict=True):
-            x = free + pull * x
+        composition = []
+        total = 0.0
+        bases, slopes = table
+        # At the centre there is nothing further in: the last pair is not used.
+        free_nodes, pulls = reversed(self._free), reversed(self._pull)
+        for volume, free, pull in zip(self._inwards, free_nodes, pulls, strict=True):
             composition.append(x)
+            u = x * _SCALE - _OFFSET
+            if u < 0.0:
+                u = 0.0
+            elif u > TABLE_SIZE:
+                u = TABLE_SIZE
+            k = int(u)
+            total += volume * (bases[k] + u * slopes[k])
+            x = free + pull * x
         composition.reverse()
-        return composition
+        return composition, total

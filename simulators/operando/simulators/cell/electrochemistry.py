@@ -212,8 +212,7 @@ class Electrochemistry:
                 exchange = 2.0 * self._exchange * contact * connected * _exchange_shape(surface)
                 voltage += 2.0 * self._thermal_voltage * math.asinh(current / exchange)
                 voltage += current * self.resistance(begin)
-        x = sphere.complete(surface)
-        strain = sphere.average(self._strain, x)
+        x, strain = sphere.complete(surface, self._strain)
         moved = weight * current
         charge += moved
         if moved > 0.0:
@@ -225,8 +224,7 @@ class Electrochemistry:
         # Slow changes are explicit: they move by parts in a thousand over hundreds of steps.
         p = self.parameters
         contact *= math.exp(-p.contact_loss * abs(strain - begin.strain))
-        if contact < LEAST_CONTACT:
-            contact = LEAST_CONTACT
+        contact = max(contact, LEAST_CONTACT)
         if contact < p.connection_threshold:
             connected -= p.connection_loss * (begin.contact - contact)
             connected = max(connected, LEAST_CONNECTED)
