@@ -22,7 +22,6 @@ from operando.simulators.cell.materials import (
 )
 from operando.simulators.cell.state import Branch, Point
 
-
 UNITY = tabulate(lambda x: 1.0)
 
 

@@ -15,10 +15,12 @@ from operando import evaluation
 from operando.instruments.bench_file import load_bench
 from operando.instruments.clock import Clock
 from operando.instruments.clock import run as run_coroutine
+from operando.instruments.conditions import ELAPSED, PRESSURE, VOLTAGE
 from operando.instruments.errors import BadInputError, UnsupportedError, WrongInstrumentError
-from operando.instruments.recipe import load_recipe
+from operando.instruments.recipe import Poll, load_recipe
 from operando.instruments.recorder import Entry
-from operando.protocols import RunState
+from operando.protocols import Cell, ConstantCurrent, Rest, RunState, protocol
+from operando.protocols.protocol import Steps
 from operando.records import Record, canonical_dump, verify
 from operando.station.engine import Engine, Order, Run, order_from
 
@@ -126,6 +128,118 @@ def test_the_curve_does_not_depend_on_the_poll_interval(lab: Lab) -> None:
     first, second = (np.interp(charge, q, v) for q, v in curves)
     # Between two polls the curve is read off a straight line; 2450 noise is below 1 mV.
     assert np.abs(first - second).max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    ['rest = "1 min"', 'constant_voltage = false\nrest = "0 s"\ncycles = 3'],
+)
+@pytest.mark.parametrize("moment", [600.0, 3450.0])
+def test_a_lead_that_comes_off_is_not_taken_for_the_end_of_a_charge(
+    lab: Lab, parameters: str, moment: float
+) -> None:
+    async def unplug(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(moment)
+        engine.simulation.inject("smu1", "unplug")  # type: ignore[union-attr]
+
+    recipe = write_recipe(lab.folder, f'charge_rate = "1C"\ndischarge_rate = "1C"\n{parameters}')
+    run = lab.run(recipe, beside=unplug)
+    assert run.result.state is RunState.TRIPPED
+    assert "a lead is open" in run.result.reason
+    assert run.result.duration < moment + 10.0
+    assert not lab.relay_at_end
+
+
+def test_a_limit_that_is_passed_from_the_start_holds_with_the_circuit_open(lab: Lab) -> None:
+    async def look(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(60.0)
+        assert engine.runners["A1"].state is RunState.HELD
+        assert not engine.simulation.relays()["smu1"]  # type: ignore[union-attr]
+        engine.stop_all("seen")
+
+    limits = 'pressed = { when = "pressure > 1 MPa", action = "hold" }'
+    run = lab.run(write_recipe(lab.folder, limits=limits), beside=look)
+    assert run.result.state is RunState.ABORTED
+    assert lab.charge_of_cell == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_charge_around_many_pauses_is_the_charge_that_the_cell_saw(lab: Lab) -> None:
+    async def interrupt(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(30.0)
+        for _ in range(10):
+            await clock.sleep(97.0)
+            engine.pause_all()
+            await clock.sleep(30.0)
+            engine.resume_all()
+        await clock.sleep(97.0)
+        engine.stop_all("enough")
+
+    limits = ""
+    recipe = write_recipe(lab.folder, 'charge_rate = "1C"', interval="60 s", limits=limits)
+    run = lab.run(recipe, beside=interrupt)
+    assert run.result.charge == pytest.approx(lab.charge_of_cell, rel=3e-3)
+    assert run.result.charge > 2.5
+
+
+def test_a_pause_that_comes_as_the_run_ends_does_not_change_how_it_ended(lab: Lab) -> None:
+    async def pause(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(1.0)
+        runner = engine.runners["A1"]
+        while runner.tally.label != "rest after discharge" or runner.tally.reason == "":
+            await clock.sleep(0.001 if runner.tally.elapsed > 59.9 else 0.5)
+            if "A1" not in engine.runners:
+                return
+        engine.pause_all()
+
+    run = lab.run(write_recipe(lab.folder, FAST, interval="1 s"), beside=pause)
+    assert run.result.state is RunState.COMPLETED
+    assert Record.open(run.folder).state == "completed"
+
+
+def _faulty(fail: Callable[[], None]) -> Order:
+    @protocol(source="this test")
+    def faulty(cell: Cell, *, window: tuple[float, float] = (2.5, 4.25)) -> Steps:
+        """One minute of charge, then something wrong."""
+        yield ConstantCurrent(1e-3, (VOLTAGE >= 4.25, ELAPSED >= 60.0))
+        if cell.name == "c1" and _calls:
+            fail()
+        _calls.append(1)
+        yield Rest((ELAPSED >= 1.0,))
+
+    _calls: list[int] = []
+    return Order(faulty())
+
+
+def test_a_bug_in_a_protocol_faults_the_run_with_the_output_off(lab: Lab) -> None:
+    def fail() -> None:
+        raise KeyError("capacity_fade")
+
+    run = lab.run(_faulty(fail))
+    assert run.result.state is RunState.FAULTED
+    assert "capacity_fade" in run.result.reason
+    assert run.result.safe
+    assert not lab.relay_at_end
+
+
+def test_bad_input_in_the_middle_of_a_run_is_a_fault_not_a_refusal(lab: Lab) -> None:
+    def fail() -> None:
+        raise BadInputError("found late")
+
+    run = lab.run(_faulty(fail))
+    assert run.result.state is RunState.FAULTED
+    assert run.result.charge > 0.05
+
+
+def test_values_of_the_step_before_do_not_end_the_next(lab: Lab) -> None:
+    @protocol(source="this test")
+    def late(cell: Cell, *, window: tuple[float, float] = (2.5, 4.25)) -> Steps:
+        """A long rest, then a step that ends on pressure and time together."""
+        yield Rest((ELAPSED >= 1200.0,))
+        yield Rest(((PRESSURE > 1e6) & (ELAPSED > 600.0),), label="second")
+
+    for interval in (1.0, 3.1, 7.3):
+        run = lab.run(Order(late(), poll=Poll(interval=interval)))
+        assert Record.open(run.folder).steps()[1].duration > 600.0
 
 
 def test_a_pause_keeps_the_charge_and_time_that_a_step_already_has(lab: Lab) -> None:

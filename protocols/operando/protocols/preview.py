@@ -18,8 +18,10 @@ MOST_STEPS = 2000
 VOLTAGE_MARGIN_ABOVE = 0.05
 VOLTAGE_MARGIN_BELOW = 0.30
 CURRENT_MARGIN = 1.2
+CURRENT_AT_REST = 10e-6
 """Default limits: 50 mV above the window, 0.3 V below it (a freshly assembled cell may rest
-below its window), and 1.2 times the highest current. Our choice; a recipe overrides them."""
+below its window), 1.2 times the highest current, and 10 uA where none is asked for. Our choice; a
+recipe overrides them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,11 @@ def with_defaults(
     """
     given = tuple(limits)
     lower, upper = plan.window()
+    most = CURRENT_MARGIN * highest_current or CURRENT_AT_REST
     defaults = {
         "over_voltage": f"voltage > {upper + VOLTAGE_MARGIN_ABOVE:.6g} V",
         "under_voltage": f"voltage < {lower - VOLTAGE_MARGIN_BELOW:.6g} V",
-        "over_current": f"abs(current) > {CURRENT_MARGIN * highest_current:.6g} A",
+        "over_current": f"abs(current) > {most:.6g} A",
     }
     return given + tuple(
         Limit(

@@ -22,7 +22,7 @@ LINE_FAULTS = ("silence", "mute", "garbage", "truncated", "late")
 EVENTS = ("drop", "reboot", "error")
 """Faults that happen once, at the moment they are injected."""
 
-DEVICE_FAULTS = ("overload", "identity", "nak")
+DEVICE_FAULTS = ("overload", "identity", "nak", "unplug")
 """Faults inside the instrument that last."""
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "min": 60.0}

@@ -127,7 +127,8 @@ class Electrochemistry:
 
     def instant_current(self, point: Point, branch: Branch) -> float:
         """Return the current (A) right after a change to a held voltage."""
-        return self._hold(branch, point, (point.x[-1], 0.0), (point.positive, 0.0))
+        surface, positive = (point.x[-1], 0.0), (point.positive, 0.0)
+        return self._hold(branch, point, surface, positive, point.current)
 
     def _hold(
         self,
@@ -135,11 +136,13 @@ class Electrochemistry:
         point: Point,
         surface: tuple[float, float],
         positive: tuple[float, float],
+        guess: float,
     ) -> float:
         """Return the current (A) at which the source's voltage is the one held.
 
         surface: (a, b), lithium content at the surface a - b * current.
         positive: (p, w), charge in charging direction p + w * max(current, 0).
+        guess: where the search begins, A.
         """
         free, response = surface
         passed, weight = positive
@@ -148,7 +151,7 @@ class Electrochemistry:
         thermal = 2.0 * self._thermal_voltage
         slope_of = self.potential.slope
         low, high = -math.inf, math.inf
-        current = point.current
+        current = guess
         for _ in range(80):
             x = free - response * current
             scale = exchange * _exchange_shape(x)
@@ -169,9 +172,11 @@ class Electrochemistry:
             if not low < trial < high and math.isfinite(low + high):
                 # The voltage rises with the current, so that the answer lies between the bounds.
                 trial = 0.5 * (low + high)
-            if abs(trial - current) <= 1e-16 + 1e-13 * abs(current):
-                break
+            last = abs(trial - current) <= 1e-16 + 1e-8 * abs(current)
             current = trial
+            if last:
+                # Newton's rule squares the relative error: what is left is rounding.
+                break
         return current
 
     def step(self, before: Point | None, begin: Point, branch: Branch, length: float) -> Point:
@@ -201,7 +206,10 @@ class Electrochemistry:
         free, inflow = sphere.eliminate(begin.x, earlier, h=length, ratio=ratio, factor=factor)
         response = inflow / (self.capacity * connected)
         if branch.regulation is Regulation.VOLTAGE:
-            current = self._hold(branch, begin, (free, response), (positive, weight))
+            guess = begin.current
+            if before is not None:
+                guess += ratio * (guess - before.current)
+            current = self._hold(branch, begin, (free, response), (positive, weight), guess)
             surface = free - response * current
             voltage = branch.level - current * branch.resistance
         else:

@@ -26,8 +26,8 @@ held voltage the errors of current add up to charge, so it is followed more clos
 SHORTEST_STEP = 1e-6
 """A step this short is taken whatever its error, s."""
 SAFETY = 0.8
-"""Share of the length that a step could have by its error which the next attempt takes. With 0.85 the
-ripple that steps leave on a relaxation grows beyond 0.1 uV a minute."""
+"""Share of the length that a step could have by its error which the next attempt takes. With 0.85
+the ripple that steps leave on a relaxation grows beyond 0.1 uV a minute."""
 LONGEST_LIFE = 1e9
 """Time after assembly to which a cell is followed, s: 30 years, with steps still told apart."""
 LARGEST_SETTING = 1e6

@@ -68,7 +68,7 @@ class SimulatedKeithley2450(Device):
     link_drops_on_reboot = True
     power_on_time = BOOT_TIME
     has_relay = True
-    misbehaviours = frozenset({"overload", "nak", "reboot", "identity", "error"})
+    misbehaviours = frozenset({"overload", "nak", "reboot", "identity", "error", "unplug"})
 
     def __init__(
         self,
@@ -147,6 +147,8 @@ class SimulatedKeithley2450(Device):
             self.serial = fault.text
         elif fault.kind == "error":
             self.report(ScpiError(int(fault.text)), now)
+        elif fault.kind == "unplug":
+            self._later(max(now, self.busy_until), lambda at: self.stage.plug(at, False))
         else:
             super().misbehave(fault, now)
 
@@ -154,6 +156,8 @@ class SimulatedKeithley2450(Device):
         """End every fault that lasts."""
         super().behave(now)
         self.serial = self._true_serial
+        if not self.stage.plugged:
+            self._later(max(now, self.busy_until), lambda at: self.stage.plug(at, True))
 
     def reset(self, now: float) -> None:
         """`*RST`."""

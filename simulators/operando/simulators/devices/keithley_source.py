@@ -116,6 +116,7 @@ class SourceStage:
             options.text("power_on_off_state", "high impedance", ("high impedance", "normal"))
         ]
         self.relay_closed = False
+        self.plugged = True
         self.powered = True
         self.pending: tuple[float, bool] | None = None
         self._arrangement: Arrangement | None = None
@@ -280,7 +281,15 @@ class SourceStage:
     @property
     def _connected(self) -> bool:
         wired = self._wired == "either" or self._wired[0].upper() == self.terminals[0]
-        return self._cell is not None and self.relay_closed and self._leads != "open" and wired
+        leads = self.plugged and self._leads != "open"
+        return self._cell is not None and self.relay_closed and leads and wired
+
+    def plug(self, now: float, plugged: bool) -> None:
+        """Pull the leads off the cell, or put them back."""
+        if self._cell is not None and not plugged:
+            self._cell.open_circuit(now)
+        self.plugged = plugged
+        self._apply(now)
 
     def drive(self) -> tuple[str, float, float]:
         """What the terminals are driven with: function, level and limit of the other quantity.
