@@ -134,7 +134,7 @@ def test_the_curve_does_not_depend_on_the_poll_interval(lab: Lab) -> None:
     "parameters",
     ['rest = "1 min"', 'constant_voltage = false\nrest = "0 s"\ncycles = 3'],
 )
-@pytest.mark.parametrize("moment", [600.0, 3450.0])
+@pytest.mark.parametrize("moment", [600.0, 3000.0])
 def test_a_lead_that_comes_off_is_not_taken_for_the_end_of_a_charge(
     lab: Lab, parameters: str, moment: float
 ) -> None:
@@ -148,6 +148,18 @@ def test_a_lead_that_comes_off_is_not_taken_for_the_end_of_a_charge(
     assert "a lead is open" in run.result.reason
     assert run.result.duration < moment + 10.0
     assert not lab.relay_at_end
+
+
+def test_a_lead_that_comes_off_during_the_hold_is_not_taken_for_its_end(lab: Lab) -> None:
+    async def unplug(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(6000.0)
+        runner = engine.runners["A1"]
+        assert 0.05 < runner.tally.values["current"] / runner.tally.current_bound < 0.5
+        engine.simulation.inject("smu1", "unplug")  # type: ignore[union-attr]
+
+    run = lab.run(write_recipe(lab.folder, 'charge_rate = "1C"'), beside=unplug)
+    assert run.result.state is RunState.TRIPPED
+    assert "a lead is open" in run.result.reason
 
 
 def test_a_limit_that_is_passed_from_the_start_holds_with_the_circuit_open(lab: Lab) -> None:

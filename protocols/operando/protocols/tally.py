@@ -197,7 +197,7 @@ class Tally:
         if current == current and voltage == voltage:  # neither is NaN  # noqa: PLR0124
             step = at - self.last_time
             before = self._last_current
-            if before != before:  # noqa: PLR0124 - NaN: the first reading of an attempt stands for its beginning
+            if math.isnan(before):  # the first reading of an attempt stands for its beginning
                 before, self._last_power = current, power
             passed = 0.5 * (before + current) * step
             worked = 0.5 * (self._last_power + power) * step
@@ -334,7 +334,7 @@ class Tally:
         if not step.direction or not magnitude < NOTHING_FLOWS * bound:
             return ""
         if before == before:  # noqa: PLR0124 - not the first reading of the attempt
-            stopped = before > 0.5 * bound
+            stopped = before > 10.0 * NOTHING_FLOWS * bound
         else:
             # At the first reading only a cell that rested at the step's voltage may take nothing.
             stopped = not abs(self.rest_voltage - reading.voltage) <= RESTED_AT_VOLTAGE
