@@ -151,17 +151,9 @@ SMU1 = '[instruments.smu1]\ndriver = "d"\naddress = '
             "and real instruments on one bench only at speed 1",
         ),
         (
-            REAL + "[instruments.smu1.simulated]", 3,
-            "[instruments.smu1] address: a simulated instrument is reached at 127.0.0.1 alone, "
-            "not at 192.168.0.4",
-        ),
-        (
-            SMU1 + '"serial:/dev/ttyUSB0"\nsimulated = {}', 3,
-            "[instruments.smu1] address: a simulated instrument cannot be at serial:/dev/ttyUSB0",
-        ),
-        (
-            SMU1 + '"GPIB::1"\nsimulated = {}', 3,
-            "[instruments.smu1] address: a simulated instrument cannot be at GPIB::1",
+            "[clock]\nspeed = 60\n" + SMU1 + '"GPIB::1"\nsimulated = {}', 2,
+            "[clock] speed: is 60, but smu1 is a real instrument (bench.toml line 3). Simulated "
+            "and real instruments on one bench only at speed 1",
         ),
         (
             SMU1 + '"serial:p"\nsimulated = { cell = "c9" }', 4,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from operando.protocols import Cell, ConstantCurrent, Rest, RunState, protocol
 from operando.protocols.protocol import Steps
 from operando.records import Record, canonical_dump, verify
 from operando.station.engine import Engine, Order, Run, order_from
+from operando.station.simulate import serve
 
 Script = Callable[[Engine, Clock], Awaitable[None]]
 
@@ -378,6 +380,17 @@ def test_a_window_beyond_the_instrument_is_refused_before_a_record_exists(lab: L
     with pytest.raises(UnsupportedError, match="400 V"):
         lab.run(recipe)
     assert not list(lab.folder.glob("runs/*"))
+
+
+def test_a_bench_of_real_addresses_runs_in_virtual_time_but_is_not_served(lab: Lab) -> None:
+    bench = write_bench(lab.folder)
+    text = bench.read_text().replace("127.0.0.1", "192.168.0.10")
+    bench.write_text(text.replace("serial:ports/lc1", "serial:/dev/ttyUSB0"))
+    run = lab.run(write_recipe(lab.folder, FAST, interval="10 s"), bench)
+    assert run.result.state is RunState.COMPLETED
+    assert Record.open(run.folder).simulated
+    with pytest.raises(BadInputError, match=r"smu1 at TCPIP::192.168.0.10.* cannot be served"):
+        run_coroutine(serve(load_bench(bench), Clock(), None, sys.stdout))
 
 
 def test_another_instrument_than_the_bench_says_is_refused(lab: Lab) -> None:

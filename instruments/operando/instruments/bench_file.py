@@ -84,8 +84,6 @@ def _instrument(
     address = _address(document, table)
     expect = Section(document, (*key, "expect"), ("serial", "model", "firmware"))
     simulated = _simulated(document, key, cells) if "simulated" in table else None
-    if simulated is not None:
-        _refuse_reach(table, address)
     return InstrumentEntry(
         name=name,
         driver=table.text("driver"),
@@ -126,23 +124,6 @@ def _listed(what: str, names: Mapping[str, object]) -> str:
     return f"{what} of this bench: {', '.join(names) or 'none'}"
 
 
-def _refuse_reach(table: Section, address: Address) -> None:
-    """A simulated instrument must not sit where a real one could answer."""
-    if address.host:
-        if not address.is_loopback:
-            raise table.error(
-                "address",
-                f"a simulated instrument is reached at 127.0.0.1 alone, not at {address.host}; "
-                "correct the address, or remove the table `simulated`",
-            )
-    elif not address.is_private_path:
-        raise table.error(
-            "address",
-            f"a simulated instrument cannot be at {address.text}, where a real one may be; use "
-            '"TCPIP::127.0.0.1::5025::SOCKET" or a path of its own such as "serial:pty/smu1"',
-        )
-
-
 def _refuse_shared_addresses(
     document: TomlDocument, instruments: Mapping[str, InstrumentEntry]
 ) -> None:
@@ -162,13 +143,35 @@ def _refuse_shared_addresses(
 def _refuse_mixed_speed(
     document: TomlDocument, instruments: Mapping[str, InstrumentEntry], speed: float
 ) -> None:
-    real = [entry for entry in instruments.values() if entry.simulated is None]
+    real = [e for e in instruments.values() if e.simulated is None or not _is_ours(e.address)]
     if speed != 1.0 and real:
         raise document.error(
             ("clock", "speed"),
             f"is {speed:g}, but {real[0].name} is a real instrument ({real[0].where}). Simulated "
             "and real instruments on one bench only at speed 1",
         )
+
+
+def _is_ours(address: str) -> bool:
+    """Whether no real instrument can be at an address: this computer, or a path of one's own."""
+    parsed = parse_address(address)
+    return parsed.is_loopback if parsed.host else parsed.is_private_path
+
+
+def require_served_addresses(bench: Bench) -> None:
+    """Refuse to serve simulated instruments where real ones may be. Raises BadInputError.
+
+    A bench of real instruments may have `simulated` tables: for virtual time, which opens no
+    address.
+    """
+    for entry in bench.instruments.values():
+        if entry.simulated is not None and not _is_ours(entry.address):
+            raise BadInputError(
+                f"{entry.where}: {entry.name} at {entry.address} cannot be served, because a real "
+                "instrument may be there. Simulated instruments are served at 127.0.0.1, such as "
+                '"TCPIP::127.0.0.1::5025::SOCKET", or at a path of their own, such as '
+                '"serial:ports/smu1"; virtual time (--virtual) needs no address'
+            )
 
 
 def _channel(

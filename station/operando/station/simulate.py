@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from operando.instruments.bench import Bench
-from operando.instruments.bench_file import load_bench
+from operando.instruments.bench_file import load_bench, require_served_addresses
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.station.assembly import driver_info, simulated_bench
@@ -43,6 +43,7 @@ async def serve(bench: Bench, clock: Clock, commands: int | None, replies: TextI
             f"{bench.path.name}: no instrument has a table [instruments.NAME.simulated]; "
             "there is nothing to simulate"
         )
+    require_served_addresses(bench)
     simulation = simulated_bench()(bench, clock)
     with Announcement(clock.speed) as announcement:
         try:
