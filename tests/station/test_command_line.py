@@ -107,6 +107,26 @@ def test_a_wrong_bench_is_refused(tmp_path: Path, change: tuple[str, str], messa
     assert "Traceback" not in done.stderr
 
 
+def test_simulated_instruments_that_nobody_serves_are_missed_with_the_remedy(
+    tmp_path: Path,
+) -> None:
+    done = operando(
+        *("run", write_recipe(tmp_path, FAST), "--bench", write_bench(tmp_path)),
+        *("--channel", "A1", "--output", tmp_path / "runs"),
+    )
+    assert done.returncode == 5
+    assert "operando simulate bench.toml" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "1e9"])
+def test_an_impossible_speed_is_refused(tmp_path: Path, speed: str) -> None:
+    done = operando("simulate", write_bench(tmp_path), "--speed", speed)
+    assert done.returncode == 2
+    assert "speed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_check_prints_the_currents_and_the_limit_sheet(tmp_path: Path) -> None:
     limits = 'squeeze = { when = "pressure > 12 MPa for 2 s", action = "trip", grace = "10 s" }'
     recipe = write_recipe(tmp_path, FAST, limits=limits)

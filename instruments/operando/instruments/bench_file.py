@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from operando.instruments import units
@@ -156,6 +157,21 @@ def _is_ours(address: str) -> bool:
     """Whether no real instrument can be at an address: this computer, or a path of one's own."""
     parsed = parse_address(address)
     return parsed.is_loopback if parsed.host else parsed.is_private_path
+
+
+def at_speed(bench: Bench, speed: float) -> Bench:
+    """The bench at another speed than its file says. Raises BadInputError where that is refused."""
+    if not 0.0 < speed <= FASTEST:
+        raise BadInputError(
+            f"the speed must be more than 0 and at most {FASTEST:g}, found {speed:g}"
+        )
+    for entry in bench.instruments.values():
+        if speed != 1.0 and (entry.simulated is None or not _is_ours(entry.address)):
+            raise BadInputError(
+                f"speed {speed:g}: {entry.name} is a real instrument ({entry.where}); leave --speed "
+                "out"
+            )
+    return replace(bench, speed=speed)
 
 
 def require_served_addresses(bench: Bench) -> None:

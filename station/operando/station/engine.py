@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from operando.instruments.bench import Bench, ChannelEntry, InstrumentEntry
 from operando.instruments.clock import Clock
-from operando.instruments.errors import BadInputError, RecordError
+from operando.instruments.errors import BadInputError, LinkLostError, RecordError
 from operando.instruments.limits import Limit
 from operando.instruments.locks import AddressLock, runtime_directory
 from operando.instruments.recipe import Poll, Recipe, RecordConditions
@@ -251,7 +251,7 @@ class Engine:
                 self._check_speed(described)
             instrument = instrument_of(described, self.clock, self._switchboard)
             stack.push_async_callback(instrument.close)
-            identities[name] = await instrument.connect()
+            identities[name] = await self._connect(instrument, described)
             instruments[name] = instrument
         potentiostat: Any = instruments[entry.roles["potentiostat"]]
         for step in settled.preview.steps:
@@ -290,6 +290,18 @@ class Engine:
             if result.state is not RunState.FAULTED:
                 result = replace(result, state=RunState.FAULTED, reason=str(error))
         return Run(result, folder)
+
+    async def _connect(self, instrument: Instrument, entry: InstrumentEntry) -> Identity:
+        try:
+            return await instrument.connect()
+        except LinkLostError as error:
+            if entry.simulated is None or self.clock.mode == "virtual":
+                raise
+            raise LinkLostError(
+                f"{entry.name} does not answer ({error}). It is a simulated instrument: start it "
+                f"with 'operando simulate {self.bench.path.name}' in another terminal, or run with "
+                "--virtual"
+            ) from error
 
     async def _put_under_guard(
         self, entry: ChannelEntry, identities: Mapping[str, Identity]

@@ -8,13 +8,12 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
 from operando.instruments.bench import Bench
-from operando.instruments.bench_file import load_bench, require_served_addresses
+from operando.instruments.bench_file import at_speed, load_bench, require_served_addresses
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.station.assembly import driver_info, simulated_bench
@@ -180,4 +179,4 @@ class SimulatedProcess:
 def bench_at(path: Path, speed: float | None) -> Bench:
     """A bench from its file, at another speed if one is given."""
     bench = load_bench(path)
-    return bench if speed is None else replace(bench, speed=speed)
+    return bench if speed is None else at_speed(bench, speed)
