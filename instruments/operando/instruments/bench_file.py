@@ -168,8 +168,8 @@ def at_speed(bench: Bench, speed: float) -> Bench:
     for entry in bench.instruments.values():
         if speed != 1.0 and (entry.simulated is None or not _is_ours(entry.address)):
             raise BadInputError(
-                f"speed {speed:g}: {entry.name} is a real instrument ({entry.where}); leave --speed "
-                "out"
+                f"speed {speed:g}: {entry.name} is a real instrument ({entry.where}); leave the "
+                "speed out"
             )
     return replace(bench, speed=speed)
 
