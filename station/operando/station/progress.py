@@ -6,12 +6,12 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from operando.instruments.quantities import format_quantity
-from operando.protocols import preview
+from operando.protocols import RunState, preview
 from operando.station.engine import Engine, Order
 
 
@@ -39,29 +39,28 @@ class _View:
         }
 
     def render(self) -> RenderableType:
-        """Called by the display's thread, so it only reads."""
-        table = Table("channel", "state", "cycle", "step", "voltage", "current", "pressure",
-                      "elapsed", "time left")  # fmt: skip
+        """Called by the display's thread, so it only reads. Two lines a channel, 80 columns."""
+        lines = []
         for channel, expected in self._expected.items():
             runner = self._engine.runners.get(channel)
             if runner is None:
-                table.add_row(channel, "no run", *[""] * 7)
+                lines.append(Text(f"{channel:<6} not running"))
                 continue
             tally = runner.tally
             values = dict(tally.values)
-            table.add_row(
-                channel,
-                runner.state.value,
-                str(tally.cycle),
-                tally.label,
-                _quantity(values.get("voltage"), "V"),
-                _quantity(values.get("current"), "A"),
-                _quantity(values.get("pressure"), "Pa"),
-                format_quantity(tally.time, "s"),
-                f"about {format_quantity(max(0.0, expected - tally.time), 's')}",
+            left = format_quantity(60.0 * math.ceil(max(0.0, expected - tally.time) / 60.0), "s")
+            state = Text(f"{channel:<6} ", style="bold")
+            state.append(runner.state.value, style=_COLOURS.get(runner.state, "yellow"))
+            state.append(f", cycle {tally.cycle}, {tally.label or 'no step yet'}", style="default")
+            lines.append(state)
+            readings = (
+                f"{values.get('voltage', math.nan):9.4f} V",
+                f"{1e3 * values.get('current', math.nan):10.4f} mA",
+                f"{1e-6 * values['pressure']:8.3f} MPa" if "pressure" in values else "",
+                f"   {format_quantity(60.0 * (tally.time // 60.0), 's')} gone, about {left} left",
             )
-        return table
+            lines.append(Text(" " * 6 + "".join(readings), style="default"))
+        return Group(*lines)
 
 
-def _quantity(value: float | None, unit: str) -> str:
-    return "-" if value is None or math.isnan(value) else format_quantity(value, unit)
+_COLOURS = {RunState.RUNNING: "green", RunState.PREPARING: "cyan", RunState.HELD: "bold red"}
