@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from operando.protocols import RunState
+from operando.station.engine import exit_code
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs/tutorials/first-run.md"
+VERIFY, EXPORT = ["records", "verify"], ["records", "export"]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 names = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
@@ -95,16 +101,84 @@ def test_the_bench_and_recipe_of_the_readme_fit_together(tmp_path: Path) -> None
     assert names[:4] == ["over_voltage", "under_voltage", "over_current", "over_pressure"]
 
 
-def test_the_commands_of_the_readme_exist() -> None:
-    commands = {
-        shlex.split(line, comments=True)[1]
-        for block in blocks(README, "sh")
+def commands(document: Path) -> list[list[str]]:
+    """Command lines that begin with `operando`, without that word."""
+    return [
+        shlex.split(line, comments=True)[1:]
+        for block in blocks(document, "sh")
         for line in block.splitlines()
         if line.startswith("operando ")
-    }
-    assert {"demo", "simulate", "check", "run", "records", "drivers"} <= commands
-    for command in sorted(commands):
-        assert operando(ROOT, command, "--help").returncode == 0, command
+    ]
+
+
+@pytest.fixture(scope="module")
+def helps() -> Iterator[Callable[[tuple[str, ...]], str]]:
+    """What `--help` of a command says, asked once each."""
+
+    @functools.cache
+    def ask(command: tuple[str, ...]) -> str:
+        result = operando(ROOT, *command, "--help")
+        assert result.returncode == 0, command
+        return result.stdout
+
+    yield ask
+    ask.cache_clear()
+
+
+@pytest.mark.parametrize("document", [README, TUTORIAL], ids=["README", "tutorial"])
+def test_every_command_and_option_that_a_document_shows_exists(
+    document: Path, helps: Callable[[tuple[str, ...]], str]
+) -> None:
+    shown = commands(document)
+    assert {"check", "simulate", "run", "records"} <= {words[0] for words in shown}
+    for words in shown:
+        depth = 2 if words[0] == "records" else 1
+        text = helps(tuple(words[:depth]))
+        for option in (word for word in words if word.startswith("--")):
+            assert option in text, (words, option)
+
+
+def test_every_command_there_is_stands_in_the_readme(
+    helps: Callable[[tuple[str, ...]], str],
+) -> None:
+    there = set(re.findall(r"^│ ([a-z]+)  ", helps(()), re.MULTILINE))
+    assert {"run", "check", "records"} <= there
+    text = README.read_text(encoding="utf-8")
+    overview = next(block for block in blocks(README, "sh") if "operando records list |" in block)
+    assert {name for name in there if not re.search(rf"\b{name}\b", overview)} == set()
+    options = set(re.findall(r"--[a-z]+", helps(("run",)))) - {"--help"}
+    assert {option for option in options if option not in text} == set()
+
+
+def test_the_exit_codes_of_the_readme_are_those_of_a_run() -> None:
+    text = README.read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\d) \| (.*) \|$", text, re.MULTILINE))
+    assert set(rows) == {"0", "1", "2", "3", "4", "5"}
+    for state in (RunState.COMPLETED, RunState.TRIPPED, RunState.ABORTED):
+        assert rows[str(exit_code(state))].startswith(state.value)
+    assert "was not driven" in rows[str(exit_code(RunState.REFUSED))]
+    assert "instrument fault" in rows[str(exit_code(RunState.FAULTED))]
+
+
+def test_the_recipe_and_bench_of_the_readmes_two_terminals_fit_together() -> None:
+    (words,) = [w for w in commands(README) if w[0] == "check" and "examples/bench.toml" in w]
+    result = operando(ROOT, *words, "--json")
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)[0]["limits"]) >= 3
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_picture_that_a_document_shows_belongs_to_the_project(document: Path) -> None:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("an unpacked sdist has no pictures")
+    tracked = {ROOT / name for name in listing.stdout.split("\0") if name}
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    local = [picture for picture in pictures if "://" not in picture]
+    missing = [picture for picture in local if (document.parent / picture).resolve() not in tracked]
+    assert missing == []
 
 
 def test_the_protocol_of_the_readme_makes_a_plan() -> None:
@@ -128,6 +202,13 @@ def test_the_tutorial_runs_in_virtual_time(lab: Path) -> None:
 
     listed = operando(lab, "records", "list", "runs")
     assert "SIMULATED" in listed.stdout
+
+    afterwards = [w for w in commands(TUTORIAL) if w[:2] in (["records", "show"], VERIFY, EXPORT)]
+    assert len(afterwards) == 3
+    for words in afterwards:
+        result = operando(lab, *words)
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert [path.name for path in (lab / "exports").glob("*SIMULATED.bdf.csv")]
 
 
 def test_a_wrong_unit_in_the_tutorials_recipe_is_refused_with_its_place(lab: Path) -> None:
