@@ -144,6 +144,46 @@ def test_check_prints_the_currents_and_the_limit_sheet(tmp_path: Path) -> None:
     assert "limit sheet" in text
 
 
+def test_the_sheet_names_the_instrument_only_where_it_really_guards(tmp_path: Path) -> None:
+    wide = 'window = ["2.5 V", "4.5 V"]\ncharge_rate = "2C"\ndischarge_rate = "2C"'
+    limits = 'low_current = { when = "abs(current) > 5 mA", action = "trip" }'
+    recipe = write_recipe(tmp_path, wide, limits=limits)
+    done = operando("check", recipe, "--bench", write_bench(tmp_path), "--json")
+    sheet = {line["name"]: line for line in json.loads(done.stdout)[0]["limits"]}
+    assert sheet["over_voltage"]["layers"] == ["runner"]
+    assert sheet["low_current"]["layers"] == ["runner"]
+    assert sheet["under_voltage"]["layers"][0].startswith("instrument")
+    text = operando("check", recipe, "--bench", write_bench(tmp_path)).stdout
+    assert "will be ended by a limit: over_voltage" in text
+    assert "will be ended by a limit: low_current" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('preset = "ncm811-caec"', 'preset = "nope"'), "nope"),
+        (('piston_area = "1.3273 cm2"', 'piston_area = "1.3273 cm"'), "piston_area"),
+        (('serial = "04500001"\n', 'serial = "04500001"\nleads = "reversd"\n'), "reversd"),
+    ],
+)
+def test_check_finds_what_run_would_refuse(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    bench = write_bench(tmp_path)
+    head, sep, tail = bench.read_text().partition("[instruments.smu1.simulated]")
+    bench.write_text(head + sep + tail.replace(*change, 1))
+    done = operando("check", write_recipe(tmp_path, FAST), "--bench", bench)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_rate_beyond_the_instrument_is_bad_input(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, 'charge_rate = "1000C"')
+    done = operando("check", recipe, "--bench", write_bench(tmp_path))
+    assert done.returncode == 2
+    assert "charge" in done.stderr
+
+
 def test_lists_name_what_is_installed() -> None:
     drivers = json.loads(operando("drivers", "--json").stdout)
     assert {info["name"] for info in drivers} >= {"keithley-2450", "keithley-2461", "pt113"}

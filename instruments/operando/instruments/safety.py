@@ -31,5 +31,5 @@ async def secure(instrument: Instrument, *, timeout: float = 2.0, attempts: int 
             failures.append(f"{type(error).__name__}: {error}")
     raise SafeStateError(
         "the safe state could not be verified; ASSUME THAT THE OUTPUT IS ON and disconnect the "
-        "cell by hand. Attempts: " + "; ".join(failures)
+        f"cell by hand. {attempts} attempts: " + "; ".join(dict.fromkeys(failures))
     )

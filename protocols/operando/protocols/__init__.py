@@ -6,7 +6,7 @@ from operando.protocols.preview import Preview, preview, with_defaults
 from operando.protocols.protocol import Cell, Outcome, Plan, ProtocolFunction, Steps, protocol
 from operando.protocols.run import Channel, RunResult, RunSettings, RunState
 from operando.protocols.runner import Runner
-from operando.protocols.sheet import SheetLine, limit_sheet, missing_limits
+from operando.protocols.sheet import SheetLine, contradictions, limit_sheet, missing_limits
 from operando.protocols.steps import (
     Block,
     ConstantCurrent,
@@ -37,6 +37,7 @@ __all__ = [
     "Step",
     "Steps",
     "cccv",
+    "contradictions",
     "limit_sheet",
     "missing_limits",
     "preview",

@@ -20,6 +20,7 @@ from operando.instruments.conditions import (
     voltage_bound,
 )
 from operando.instruments.limits import Action, Limit
+from operando.instruments.roles import Protection
 from operando.protocols.tally import ELECTRICAL
 
 EVENT_LOOP_DELAY = 0.010
@@ -41,6 +42,7 @@ class SheetLine:
 def limit_sheet(
     limits: Iterable[Limit],
     capabilities: Capabilities,
+    protection: Protection,
     *,
     poll_interval: float,
     monitor_interval: float,
@@ -48,6 +50,8 @@ def limit_sheet(
 ) -> tuple[SheetLine, ...]:
     """Lines of the sheet.
 
+    protection: the run's window and highest current. An instrument enforces a limit only where
+    the set-points stay inside of it.
     poll_interval, monitor_interval: s. watchdog_time: wall s from the death of the engine to the
     output being read back open. A limit's `for`, slope window and grace are part of its latency,
     which holds while the instrument answers.
@@ -60,11 +64,10 @@ def limit_sheet(
         latency = _waits(limit.when) + limit.grace + period
         latency += capabilities.fastest_sampling + capabilities.off_time + EVENT_LOOP_DELAY
         layers = ["runner"]
-        bounded = _bounds_voltage(limit.when, 1) or _bounds_voltage(limit.when, -1)
         on_board = ""
-        if bounded and "voltage cut-off" in capabilities.on_board:
+        if _outside_window(limit.when, protection) and "voltage cut-off" in capabilities.on_board:
             on_board = "the cut-off of each set-point"
-        elif limit.when.quantities == {"current"} and "current limit" in capabilities.on_board:
+        elif _above_currents(limit.when, protection) and "current limit" in capabilities.on_board:
             on_board = "the current limit of each set-point"
         if on_board:
             layers.insert(0, f"instrument ({on_board})")
@@ -93,6 +96,50 @@ def _bounds_voltage(when: Condition, direction: int) -> bool:
     if isinstance(when, AnyOf):
         return any(_bounds_voltage(part, direction) for part in when.conditions)
     return voltage_bound((when,), direction) is not None
+
+
+def _outside_window(when: Condition, protection: Protection) -> bool:
+    """Whether every set-point stops before a limit of the voltage alone is passed."""
+    inner = when.condition if isinstance(when, Held) else when
+    low, high = protection.voltage
+    upper, lower = voltage_bound((inner,), 1), voltage_bound((inner,), -1)
+    return (
+        inner.quantities == {"voltage"}
+        and (upper is None or upper >= high)
+        and (lower is None or lower <= low)
+        and (upper is not None or lower is not None)
+    )
+
+
+def _above_currents(when: Condition, protection: Protection) -> bool:
+    """Whether no set-point can drive the current of a limit."""
+    inner = when.condition if isinstance(when, Held) else when
+    return (
+        isinstance(inner, Comparison)
+        and _bounds_current(inner)
+        and inner.bound >= protection.current
+    )
+
+
+def contradictions(limits: Iterable[Limit], protection: Protection) -> tuple[str, ...]:
+    """Limits that the plan itself will pass, in words: the run would be ended by them."""
+    found = []
+    low, high = protection.voltage
+    for limit in limits:
+        if limit.action is Action.WARN:
+            continue
+        upper, lower = voltage_bound((limit.when,), 1), voltage_bound((limit.when,), -1)
+        if upper is not None and upper < high:
+            found.append(f"{limit.name} ({limit.when}) lies below the window's {high:g} V")
+        if lower is not None and lower > low:
+            found.append(f"{limit.name} ({limit.when}) lies above the window's {low:g} V")
+        current = _bounds_current(limit.when) and isinstance(limit.when, Comparison)
+        if current and limit.when.bound < protection.current:  # type: ignore[attr-defined]
+            found.append(
+                f"{limit.name} ({limit.when}) is below the highest current of the plan, "
+                f"{1e3 * protection.current:.4g} mA"
+            )
+    return tuple(found)
 
 
 def _bounds_current(when: Condition) -> bool:

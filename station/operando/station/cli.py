@@ -7,7 +7,6 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,10 +18,16 @@ from rich.table import Table
 from operando.instruments.bench import Bench
 from operando.instruments.clock import Clock
 from operando.instruments.clock import run as run_coroutine
-from operando.instruments.errors import BadInputError, InstrumentError, OperandoError
+from operando.instruments.errors import (
+    BadInputError,
+    InstrumentError,
+    OperandoError,
+    UnsupportedError,
+)
 from operando.instruments.recipe import load_recipe
 from operando.instruments.registry import DRIVERS, PROTOCOLS, available
-from operando.protocols import SheetLine, limit_sheet
+from operando.protocols import SheetLine, contradictions, limit_sheet
+from operando.records import Record
 from operando.station.assembly import (
     driver_info,
     instrument_of,
@@ -33,6 +38,7 @@ from operando.station.cli_records import records
 from operando.station.engine import Engine, Run, Settled, exit_code, order_from, settle
 from operando.station.progress import show_progress
 from operando.station.sheets import print_plan, print_sheet
+from operando.station.signals import signals_of
 from operando.station.simulate import bench_at, clock_for, serve
 from operando.station.watchdog import WATCHDOG_TIME
 
@@ -46,13 +52,14 @@ app = typer.Typer(
 app.add_typer(records, name="records")
 
 EXIT_BAD_INPUT = 2
+EXIT_ABORTED = 4
 EXIT_INSTRUMENT = 5
 
 BenchOption = Annotated[Path, typer.Option("--bench", help="The bench file.")]
 ChannelOption = Annotated[str, typer.Option("--channel", help="Channel of the bench.")]
 SpeedOption = Annotated[
     float | None,
-    typer.Option(help="Laboratory seconds a wall second; replaces the bench's [clock] speed."),
+    typer.Option(help="Laboratory seconds a wall second; replaces the speed of the bench's clock."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -67,6 +74,8 @@ def main() -> None:
         fail(str(error), EXIT_INSTRUMENT)
     except OperandoError as error:
         fail(str(error), EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        fail("stopped", EXIT_ABORTED)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -98,10 +107,15 @@ def run(
     described = bench_at(bench, speed)
     order = order_from(load_recipe(recipe))
     clock = clock_for(described, virtual=virtual)
+    if not as_json:
+        settled = settle(described, channel, order)
+        print_sheet(_sheet(settled, described, clock_for(described)))
+        for warning in contradictions(settled.limits, settled.settings.protection):
+            Console(highlight=False).print(f"this run will be ended by a limit: {warning}")
 
     async def execute() -> Run:
         async with Engine(described, clock) as engine:
-            with _signals(engine, virtual), contextlib.ExitStack() as stack:
+            with signals_of(engine, virtual=virtual), contextlib.ExitStack() as stack:
                 if not as_json:
                     stack.enter_context(show_progress(engine, {channel: order}))
                 return await engine.run(channel, order, output)
@@ -116,40 +130,10 @@ def run(
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"{result.state.value}: {result.reason}", style=colour, markup=False)
         off = "output read back off" if result.safe else "OUTPUT NOT VERIFIED: assume that it is ON"
-        console.print(f"{off}; record in {ended.folder}", markup=False)
+        kind = "SIMULATED record" if Record.open(ended.folder).simulated else "record"
+        console.print(f"{off}; {kind} in {ended.folder}", markup=False)
     if exit_code(result.state):
         sys.exit(exit_code(result.state))
-
-
-@contextlib.contextmanager
-def _signals(engine: Engine, virtual: bool) -> Iterator[None]:
-    """Ctrl-C and SIGTERM abort in order; SIGUSR1 and SIGUSR2 pause and resume."""
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: int, _: object) -> None:
-        actions: dict[int, Callable[[], None]] = {
-            signal.SIGINT: lambda: engine.stop_all("Ctrl-C"),
-            signal.SIGTERM: lambda: engine.stop_all("SIGTERM"),
-        }
-        if hasattr(signal, "SIGUSR1"):
-            actions[signal.SIGUSR1] = engine.pause_all
-            actions[signal.SIGUSR2] = engine.resume_all
-        if virtual:
-            actions[number]()
-        else:
-            loop.call_soon_threadsafe(actions[number])
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGUSR1"):
-        numbers += [signal.SIGUSR1, signal.SIGUSR2]
-    before = {number: signal.signal(number, on_signal) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            # A late SIGUSR1 must not end the process, which its default would do.
-            late = signal.SIG_IGN if handler is signal.SIG_DFL else handler
-            signal.signal(number, late)
 
 
 @app.command()
@@ -166,6 +150,12 @@ def check(
     order = order_from(load_recipe(recipe))
     clock = clock_for(described)
     reports: list[dict[str, Any]] = []
+    if not described.channels:
+        raise BadInputError(
+            f"{described.path.name}: there is no channel; add a table [channels.A1]"
+        )
+    if any(entry.simulated for entry in described.instruments.values()):
+        _build_simulation(described)
     for name in [channel] if channel is not None else list(described.channels):
         settled = settle(described, name, order)
         lines = _sheet(settled, described, clock)
@@ -173,6 +163,8 @@ def check(
             reports.append({"channel": name, "limits": [asdict(line) for line in lines]})
             continue
         print_plan(name, settled, order)
+        for warning in contradictions(settled.limits, settled.settings.protection):
+            print(f"this run will be ended by a limit: {warning}")
         names = dict.fromkeys(settled.entry.roles.values())
         drivers_of = {n: described.instruments[n].driver for n in names}
         print_sheet(
@@ -187,15 +179,34 @@ def check(
         print(json.dumps(reports))
 
 
+def _build_simulation(bench: Bench) -> None:
+    """Make the simulated twin and drop it: what is wrong with it is said now."""
+
+    async def build() -> None:
+        simulated_bench()(bench, Clock("virtual"))
+
+    run_coroutine(build(), virtual=True)
+
+
 def _sheet(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine, ...]:
-    described = bench.instruments[settled.entry.roles["potentiostat"]]
-    instrument: Any = instrument_of(described, clock)
-    for step in settled.preview.steps:
-        instrument.check(step.setpoint(max(map(abs, settled.settings.protection.voltage))))
+    instruments: dict[str, Any] = {
+        role: instrument_of(bench.instruments[name], clock)
+        for role, name in settled.entry.roles.items()
+    }
+    instrument = instruments["potentiostat"]
+    protection = settled.settings.protection
+    try:
+        for step in settled.preview.steps:
+            instrument.check(step.setpoint(max(map(abs, protection.voltage)) + 0.5))
+    except UnsupportedError as error:
+        raise BadInputError(
+            f"channel {settled.entry.name}, step '{step.label}': {error.reason}"
+        ) from error
     poll = settled.settings.poll
     return limit_sheet(
         settled.limits,
         instrument.capabilities,
+        protection,
         poll_interval=poll.interval,
         monitor_interval=max(map(poll.of, settled.entry.roles.values())),
         watchdog_time=WATCHDOG_TIME,

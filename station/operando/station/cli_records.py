@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from operando.instruments.errors import BadInputError
 from operando.instruments.quantities import format_quantity
+from operando.instruments.recorder import Entry
 from operando.records import JournalEntry, Record, export_csv, export_parquet, find_records, verify
 
 records = typer.Typer(help="Look at, verify and export records.", no_args_is_help=True)
@@ -26,6 +28,8 @@ def list_records(
     as_json: JsonOption = False,
 ) -> None:
     """List the records below a folder."""
+    if not root.is_dir():
+        raise BadInputError(f"{root}: there is no such folder; name the one that holds the records")
     found = [Record.open(folder) for folder in find_records(root)]
     rows = [
         {
@@ -66,6 +70,13 @@ def show(folder: FolderArgument, as_json: JsonOption = False) -> None:
         table.add_row(str(step.index), step.label, str(step.cycle), duration, charge,
                       step.condition or step.reason or "not ended")  # fmt: skip
     console.print(table)
+    for event in record.limits:
+        console.print(f"limit {event.name} ({event.action}): {event.when}", markup=False)
+    for entry in record.journal(Entry.ALARM, Entry.RUN_ENDED):
+        console.print(
+            f"{entry.entry.value}: " + ", ".join(str(value) for value in entry.data.values()),
+            markup=False,
+        )
     for gap in record.gaps():
         console.print(
             f"gap of {format_quantity(gap.end - gap.start, 's')} at "

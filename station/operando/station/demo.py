@@ -17,12 +17,13 @@ from operando.evaluation import figures
 from operando.instruments.bench_file import load_bench
 from operando.instruments.clock import Clock
 from operando.instruments.clock import run as run_coroutine
-from operando.instruments.errors import OperandoError
+from operando.instruments.errors import BadInputError, OperandoError
 from operando.instruments.recipe import load_recipe
 from operando.protocols import RunState
 from operando.records import Record, export_csv
 from operando.station.engine import Engine, Order, Run, order_from
 from operando.station.progress import show_progress
+from operando.station.signals import signals_of
 from operando.station.simulate import SimulatedProcess, clock_for
 
 SPEED = 400.0
@@ -51,7 +52,12 @@ def examples_folder() -> Path:
 
 def run_demo(output: Path, console: Console) -> None:
     """Run the demonstration and leave its records, exports and pictures under `output`."""
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"{output}: cannot be made ({error.strerror}); choose another"
+        ) from None
     bench = _own_bench(output / "bench")
     recipes = examples_folder() / "recipes"
     console.rule("operando demo: everything below is SIMULATED")
@@ -135,7 +141,11 @@ def _in_virtual_time(bench: Path, order: Order, output: Path) -> tuple[Record, .
 
 async def _run_all(engine: Engine, order: Order, output: Path) -> list[Run]:
     async with engine:
-        with show_progress(engine, dict.fromkeys(CHANNELS, order)):
+        virtual = engine.clock.mode == "virtual"
+        with (
+            signals_of(engine, virtual=virtual),
+            show_progress(engine, dict.fromkeys(CHANNELS, order)),
+        ):
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(engine.run(channel, order, output / "records"))

@@ -36,6 +36,7 @@ from operando.protocols import (
     preview,
     with_defaults,
 )
+from operando.protocols.tally import ELECTRICAL
 from operando.records import SqliteRecorder
 from operando.station.assembly import (
     check_role,
@@ -164,14 +165,15 @@ def _check_staleness(limits: tuple[Limit, ...], entry: ChannelEntry, poll: Poll)
 
 def _check_limits(limits: tuple[Limit, ...], entry: ChannelEntry) -> None:
     """A limit on a quantity that nothing on the channel measures would never act."""
-    measured = {"pressure"} if "load_cell" in entry.roles else set()
+    measured = set(ELECTRICAL)
+    if "load_cell" in entry.roles:
+        measured.add("pressure")
     for limit in limits:
-        for quantity in limit.when.quantities & {"pressure", "force"}:
-            if quantity not in measured:
-                raise BadInputError(
-                    f"limit {limit.name} watches {quantity}, but channel {entry.name} "
-                    f"({entry.where}) has no load_cell that measures it"
-                )
+        for quantity in sorted(limit.when.quantities - measured):
+            raise BadInputError(
+                f"limit {limit.name} watches {quantity}, but nothing on channel {entry.name} "
+                f"({entry.where}) measures it"
+            )
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,12 @@ class Engine:
 
     async def __aenter__(self) -> Self:
         if self.clock.mode == "virtual":
+            for entry in self.bench.instruments.values():
+                if entry.simulated is None:
+                    raise BadInputError(
+                        f"{entry.where}: virtual time needs every instrument simulated, and "
+                        f"{entry.name} has no table [instruments.{entry.name}.simulated]"
+                    )
             self._switchboard = Switchboard()
             self.simulation = simulated_bench()(self.bench, self.clock)
             self.simulation.attach(self._switchboard)

@@ -68,6 +68,8 @@ class ScriptBench:
         clock: Literal["real", "scaled", "virtual"] | None,
         output: Path,
     ) -> None:
+        if clock not in (None, "real", "scaled", "virtual"):
+            raise BadInputError(f"clock must be real, scaled or virtual, not {clock!r}")
         self._path = path
         self._simulate = simulate
         self._virtual = clock == "virtual"

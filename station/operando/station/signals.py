@@ -1,0 +1,43 @@
+"""What signals do to the runs of an engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+from operando.station.engine import Engine
+
+
+@contextlib.contextmanager
+def signals_of(engine: Engine, *, virtual: bool) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal abort; SIGUSR1 and SIGUSR2 pause and resume."""
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int, _: object) -> None:
+        actions: dict[int, Callable[[], None]] = {
+            signal.SIGINT: lambda: engine.stop_all("Ctrl-C"),
+            signal.SIGTERM: lambda: engine.stop_all("SIGTERM"),
+        }
+        if hasattr(signal, "SIGHUP"):
+            actions[signal.SIGHUP] = lambda: engine.stop_all("the terminal was closed")
+        if hasattr(signal, "SIGUSR1"):
+            actions[signal.SIGUSR1] = engine.pause_all
+            actions[signal.SIGUSR2] = engine.resume_all
+        if virtual:
+            actions[number]()
+        else:
+            loop.call_soon_threadsafe(actions[number])
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGUSR1"):
+        numbers += [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            # A late SIGUSR1 must not end the process, which its default would do.
+            late = signal.SIG_IGN if handler is signal.SIG_DFL else handler
+            signal.signal(number, late)
