@@ -195,6 +195,49 @@ def test_the_charge_around_many_pauses_is_the_charge_that_the_cell_saw(lab: Lab)
     assert run.result.charge > 2.5
 
 
+def test_a_pause_right_after_a_resume_is_not_lost(lab: Lab) -> None:
+    async def operator(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(300.0)
+        runner = engine.runners["A1"]
+        runner.pause()
+        await clock.sleep(10.0)
+        assert runner.state is RunState.PAUSED
+        runner.resume()
+        runner.pause()
+        await clock.sleep(20.0)
+        assert runner.state is RunState.PAUSED
+        assert not engine.simulation.relays()["smu1"]  # type: ignore[union-attr]
+        runner.pause()
+        runner.resume()
+        await clock.sleep(20.0)
+        assert engine.simulation.relays()["smu1"]  # type: ignore[union-attr]
+        engine.stop_all("seen")
+
+    run = lab.run(write_recipe(lab.folder), beside=operator)
+    assert run.result.state is RunState.ABORTED
+
+
+@pytest.mark.parametrize("moment", [0.02 * step for step in range(1, 60, 4)])
+def test_a_pause_before_the_first_step_only_pauses(lab: Lab, moment: float) -> None:
+    async def operator(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(moment)
+        engine.pause_all()
+        await clock.sleep(60.0)
+        runner = engine.runners["A1"]
+        if runner.state is RunState.PAUSED:
+            assert not engine.simulation.relays()["smu1"]  # type: ignore[union-attr]
+            engine.resume_all()
+        await clock.sleep(300.0)
+        assert runner.state is RunState.RUNNING
+        engine.stop_all("seen")
+
+    run = lab.run(write_recipe(lab.folder), beside=operator)
+    assert (run.result.state, run.result.reason) == (RunState.ABORTED, "seen")
+    assert run.result.charge > 0.5
+    notes = [e.data for e in Record.open(run.folder).journal(Entry.NOTE)]
+    assert any("open circuit voltage" in note for note in notes)
+
+
 def test_a_pause_that_comes_as_the_run_ends_does_not_change_how_it_ended(lab: Lab) -> None:
     async def pause(engine: Engine, clock: Clock) -> None:
         await clock.sleep(1.0)

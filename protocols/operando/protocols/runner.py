@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import NoReturn
 
 from operando.instruments.clock import Clock
 from operando.instruments.errors import (
@@ -33,7 +34,7 @@ from operando.instruments.safety import secure
 from operando.instruments.samples import AuxReading, Reading, Status
 from operando.protocols.entries import ended_entry, firing_entry, started_entry
 from operando.protocols.monitors import readings_of, watch
-from operando.protocols.preflight import judge_open_circuit
+from operando.protocols.preflight import OpenCircuitWindow, judge_open_circuit
 from operando.protocols.protocol import Outcome, Plan
 from operando.protocols.run import Channel, RunResult, RunSettings, RunState, current_bound
 from operando.protocols.steps import Step
@@ -96,6 +97,8 @@ class Runner:
         self._securing: asyncio.Task[SafeStateError | None] | None = None
         self._observed_until = -math.inf
         self._driven = False
+        self._checked = settings.open_circuit is None
+        self._opened_at = clock.now()
         self._interruption: tuple[RunState, str] | None = None
         self._interrupted = asyncio.Event()
         self._resumed = asyncio.Event()
@@ -134,6 +137,11 @@ class Runner:
             await self._unobserved(now - seconds, now)
 
     @property
+    def verified_off(self) -> bool:
+        """Whether the circuit has been read back open since anything was switched on."""
+        return not self._output_may_be_on
+
+    @property
     def _rest_limit(self) -> float:
         """Compliance of a zero-current source: clear of the window, so that it never acts, V."""
         low, high = self._settings.protection.voltage
@@ -143,6 +151,7 @@ class Runner:
         if self._interruption is None or _RANK[state] > _RANK[self._interruption[0]]:
             self._interruption = (state, reason)
         self._interrupted.set()
+        self._resumed.clear()  # what comes later outranks a resume that was not acted on yet
         # The way to the safe state begins here and waits for nobody: whatever the run is doing,
         # it may ask for nothing more, and off jumps the queue.
         if self._polling is not None:
@@ -204,18 +213,28 @@ class Runner:
         await potentiostat.prepare(settings.protection)
         if settings.open_circuit is None:
             await self._note(Entry.NOTE, {"open circuit": "not checked, as the recipe asks"})
-            return
+
+    async def _check_open_circuit(self, window: OpenCircuitWindow) -> None:
+        """Find the cell at zero current before anything drives it."""
+        potentiostat = self._channel.potentiostat
+        if not self._interrupted.is_set():
+            self._output_may_be_on = True
+            try:
+                await potentiostat.apply(OpenCircuit(self._rest_limit))
+                reading = await self._settled()
+            except OperandoError:
+                if not self._interrupted.is_set():
+                    raise
         if self._interrupted.is_set():
-            return  # the first step finds it and drives nothing
-        self._output_may_be_on = True
-        await potentiostat.apply(OpenCircuit(self._rest_limit))
-        reading = await self._settled()
+            # Opened under the check, which judges nothing then and is made again.
+            await self._stop_driving()
         self.tally.rest_voltage = reading.voltage
         finding: dict[str, JSON] = {"open circuit voltage": reading.voltage, "unit": "V"}
-        problem = judge_open_circuit(reading, settings.open_circuit)
+        problem = judge_open_circuit(reading, window)
         await self._note(Entry.NOTE, finding | {"problem": problem})
         if problem is not None:
             raise BadInputError(f"channel {self._channel.name}: {problem}")
+        self._checked = True
 
     async def _settled(self) -> Reading:
         """Read an open circuit until two readings agree, and return the last.
@@ -249,6 +268,13 @@ class Runner:
     async def _carry_out(self) -> None:
         program = self._plan.steps(self._channel.cell)
         step_ids: dict[tuple[str, str], int] = {}
+        window = self._settings.open_circuit
+        while window is not None and not self._checked:
+            try:
+                await self._check_open_circuit(window)
+            except _Interrupted:
+                if not await self._held():
+                    raise
         self.state = RunState.RUNNING
         try:
             step = next(program)
@@ -289,10 +315,14 @@ class Runner:
                 await asyncio.gather(self._polling, return_exceptions=True)
                 self._polling = None
         if self._interrupted.is_set():
-            error = await self._make_safe()
-            if error is not None:
-                self._interrupt(RunState.FAULTED, str(error))
-            raise _Interrupted
+            await self._stop_driving()
+
+    async def _stop_driving(self) -> NoReturn:
+        """Wait for the open circuit, then leave what is being done."""
+        unsafe = await self._make_safe()
+        if unsafe is not None:
+            self._interrupt(RunState.FAULTED, str(unsafe))
+        raise _Interrupted
 
     async def _poll(self, step: Step) -> None:
         clock, potentiostat, tally = self._clock, self._channel.potentiostat, self.tally
@@ -463,7 +493,7 @@ class Runner:
         if state in _FINAL:
             return False
         assert not self._output_may_be_on
-        self.tally.end_attempt(self._clock.now())
+        self.tally.end_attempt(self._opened_at)
         self.state, self.reason = state, reason
         self._interruption = None
         self._interrupted.clear()
@@ -483,26 +513,25 @@ class Runner:
         return True
 
     async def _wait_for_operator(self) -> bool:
-        waits = [
-            asyncio.create_task(self._resumed.wait()),
-            asyncio.create_task(self._interrupted.wait()),
-        ]
-        try:
-            while True:
+        """Wait until an operator resumes; False when the run is to end."""
+        while not self._resumed.is_set():
+            waits = [
+                asyncio.create_task(self._resumed.wait()),
+                asyncio.create_task(self._interrupted.wait()),
+            ]
+            try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                if not self._interrupted.is_set():
-                    return True
-                assert self._interruption is not None
-                if self._interruption[0] in _FINAL:
-                    return False
-                # Paused while paused: nothing changes.
-                self._interruption = None
-                self._interrupted.clear()
-                waits[1] = asyncio.create_task(self._interrupted.wait())
-        finally:
-            for task in waits:
-                task.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            finally:
+                for task in waits:
+                    task.cancel()
+                await asyncio.gather(*waits, return_exceptions=True)
+            if self._interruption is not None and self._interruption[0] in _FINAL:
+                return False
+            # Paused or held while paused: the circuit is open already. A resume that came before
+            # it does not count, see `_interrupt`.
+            self._interruption = None
+            self._interrupted.clear()
+        return True
 
     async def _finish(self) -> RunResult:
         unsafe = await self._make_safe()
@@ -514,7 +543,7 @@ class Runner:
             self.state = RunState.FAULTED
             self.reason = f"{self.reason}; {unsafe}" if self.reason else str(unsafe)
         try:
-            after = 0.0 if unsafe is not None else tally.end_attempt(now)
+            after = 0.0 if unsafe is not None else tally.end_attempt(self._opened_at)
             await self._journal_fired()
             verdict = "verified" if unsafe is None else str(unsafe)
             # charge_after: passed between the last reading and the opening of the circuit
@@ -550,6 +579,7 @@ class Runner:
         except SafeStateError as error:
             return error
         self._output_may_be_on = False
+        self._opened_at = self._clock.now()
         return None
 
     async def _make_safe(self) -> SafeStateError | None:

@@ -122,6 +122,7 @@ class Tally:
         if self._driving and not math.isnan(self._last_current):
             self.charge_before = self._last_current * (start - self.last_time)
             self.charge += self.charge_before
+            self.energy += self._last_power * (start - self.last_time)
         self._carried = self.elapsed
         self._attempt_start = start
         self.last_time = start

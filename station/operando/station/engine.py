@@ -222,9 +222,12 @@ class Engine:
         trace: TracebackType | None,
     ) -> None:
         self.stop_all("the engine closes")
-        await asyncio.gather(*self._running)
-        if self._guard is not None:
-            await self._guard.close()
+        try:
+            while self._running:
+                await asyncio.wait(set(self._running))  # cancels nothing that it waits for
+        finally:
+            if self._guard is not None:
+                await self._guard.close()
 
     async def run(self, channel: str, order: Order, output: Path) -> Run:
         """Run an order on a channel and leave its record in a new folder under `output`.
@@ -243,7 +246,8 @@ class Engine:
                 return await self._run(stack, settled, order, output)
         finally:
             self._taken.discard(channel)
-            ended.set_result(None)
+            if not ended.done():
+                ended.set_result(None)
             self._running.discard(ended)
 
     async def _run(
@@ -267,31 +271,36 @@ class Engine:
         monitors: Any = {
             name: instruments[name] for role, name in entry.roles.items() if role != "potentiostat"
         }
+        off = True  # nothing is switched on before the runner runs
         guarded = await self._put_under_guard(entry, identities)
-        started = self.clock.utc()
-        folder = _new_folder(output, started, entry.name, order.plan.protocol.name)
-        manifest = self._manifest(settled, order, identities, instruments, started)
-        recorder = SqliteRecorder(folder, manifest, inline=self.clock.mode == "virtual")
-        stack.push_async_callback(recorder.close)
-        runner = Runner(
-            Channel(entry.name, settled.cell, potentiostat, monitors),
-            order.plan,
-            settled.settings,
-            recorder,
-            self.clock,
-        )
-        self.runners[entry.name] = runner
-        if self._stop_reason:  # asked for while the instruments were being connected
-            runner.abort(self._stop_reason)
+        guard = self._guard
         try:
-            result = await runner.run()
+            started = self.clock.utc()
+            folder = _new_folder(output, started, entry.name, order.plan.protocol.name)
+            manifest = self._manifest(settled, order, identities, instruments, started)
+            recorder = SqliteRecorder(folder, manifest, inline=self.clock.mode == "virtual")
+            stack.push_async_callback(recorder.close)
+            runner = Runner(
+                Channel(entry.name, settled.cell, potentiostat, monitors),
+                order.plan,
+                settled.settings,
+                recorder,
+                self.clock,
+            )
+            self.runners[entry.name] = runner
+            if self._stop_reason:  # asked for while the instruments were being connected
+                runner.abort(self._stop_reason)
+            try:
+                result = await runner.run()
+            finally:
+                off = runner.verified_off
+                del self.runners[entry.name]
         finally:
-            del self.runners[entry.name]
-        if guarded is not None and self._guard is not None:
-            if result.safe:
-                self._guard.release(guarded)
-            else:
-                self._guard.pursue(guarded)
+            if guarded is not None and guard is not None:
+                if off:
+                    guard.release(guarded)
+                else:
+                    guard.pursue(guarded)
         try:
             await recorder.close()
         except RecordError as error:

@@ -147,7 +147,11 @@ class Guard:
         await asyncio.get_running_loop().run_in_executor(None, self._join, process)
 
     def _join(self, process: subprocess.Popen[bytes]) -> None:
-        process.wait()
+        try:
+            process.wait(START)
+        except subprocess.TimeoutExpired:
+            process.kill()  # it hangs, and nothing is guarded
+            process.wait()
         assert self._reader is not None
         self._reader.join()
         assert process.stdout is not None
@@ -190,6 +194,8 @@ class Guard:
             self._owner.on_watchdog_acted([str(message["instrument"])], str(message["acting"]))
 
     def _ended(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
         for confirmed in self._guarding.values():
             if not confirmed.done():
                 confirmed.set_exception(WatchdogError(f"the watchdog ended; see {self._log}"))

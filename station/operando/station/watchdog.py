@@ -148,6 +148,7 @@ class Watchdog:
     def __init__(self) -> None:
         self._guarded: dict[str, Guarded] = {}
         self._rescues: dict[str, Rescue] = {}
+        self._pursued: set[str] = set()
 
     def hear(self, line: bytes) -> bool:
         """Take one line from the engine; False when it says goodbye."""
@@ -158,23 +159,29 @@ class Watchdog:
         elif kind == "guard":
             guarded = Guarded(**message)
             instrument_of(guarded)  # imports the driver now, not in the emergency
+            self._end_pursuit(guarded.name)  # a new run has it
             self._guarded[guarded.name] = guarded
             say({"guarding": guarded.name})
         elif kind == "release":
             self._guarded.pop(message["name"], None)
-            self._call_off(message["name"])
-        elif kind == "pursue":
+            self._end_pursuit(message["name"])
+        elif kind == "pursue" and message["name"] in self._guarded:
+            self._pursued.add(message["name"])
             self._start(self._guarded[message["name"]], "the engine could not", orphaned=False)
         return bool(kind != "bye")
 
     def act(self, why: str, *, orphaned: bool = False) -> None:
         """Switch every guarded instrument off."""
         for guarded in self._guarded.values():
-            self._start(guarded, why, orphaned=orphaned)
+            if orphaned or guarded.name not in self._pursued:
+                self._start(guarded, why, orphaned=orphaned)
 
     def engine_is_back(self) -> None:
-        """A frozen engine beats again: it looks after its instruments itself."""
-        for name in tuple(self._rescues):
+        """A frozen engine beats again: it looks after its instruments itself.
+
+        But not after those that it could not switch off: their runs have ended.
+        """
+        for name in self._rescues.keys() - self._pursued:
             self._call_off(name)
 
     def wait(self) -> None:
@@ -185,6 +192,10 @@ class Watchdog:
     def _start(self, guarded: Guarded, why: str, *, orphaned: bool) -> None:
         self._call_off(guarded.name)
         self._rescues[guarded.name] = Rescue(guarded, why, orphaned=orphaned)
+
+    def _end_pursuit(self, name: str) -> None:
+        self._pursued.discard(name)
+        self._call_off(name)
 
     def _call_off(self, name: str) -> None:
         rescue = self._rescues.pop(name, None)
@@ -232,6 +243,7 @@ def main() -> None:
                 return
         except Exception as error:
             watchdog.act(f"a line was not understood: {type(error).__name__}: {error}")
+            watchdog.wait()  # the rescues end with this process
             raise
 
 
