@@ -263,3 +263,13 @@ def test_a_run_without_its_watchdog_does_not_go_on(bench: Bench) -> None:
     assert code == 5
     assert "watchdog died" in str(summary(out)["reason"])
     assert not bench.process.relays()["smu1"]
+
+
+def test_a_closed_terminal_ends_the_run_in_order(bench: Bench) -> None:
+    with bench.start() as run:
+        run.signal(signal.SIGHUP)
+        code, out, _ = run.wait()
+    assert code == 4
+    assert "terminal" in str(summary(out)["reason"])
+    assert summary(out)["safe"] is True
+    assert not bench.process.relays()["smu1"]
