@@ -9,11 +9,12 @@ DEV = dev,parquet
 # Extra words for the tools: make test ARGS="tests/test_house.py -x"
 ARGS ?=
 
-.PHONY: help demo test lint format types contracts check bench clean
+.PHONY: help demo gui test lint format types contracts check bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       charge and discharge simulated cells over real sockets, draw the result"
+	@echo "make gui        open the window on a simulated lab"
 	@echo "make test       run the tests"
 	@echo "make lint       ruff: rules and format"
 	@echo "make format     rewrite files as ruff formats them"
@@ -24,8 +25,12 @@ help:
 	@echo "make clean      remove the environment, caches and builds; records of runs stay"
 
 demo:
-	@$(SETUP) report $(VENV)
+	@$(SETUP) report,gui $(VENV)
 	@$(BIN)/operando demo $(ARGS)
+
+gui:
+	@$(SETUP) report,gui $(VENV)
+	@$(BIN)/operando gui --simulate $(ARGS)
 
 test:
 	@$(SETUP) $(DEV) $(VENV)

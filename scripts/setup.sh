@@ -18,17 +18,47 @@ fail() {
     exit 1
 }
 
-# No system library is needed so far. A portion that needs one names its Debian packages here.
-system_packages=""
-for package in $system_packages; do
-    if ! dpkg -s "$package" >/dev/null 2>&1; then
-        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            apt-get install -y -qq "$package" >/dev/null
-        else
-            fail "A system library is missing. Install it: sudo apt-get install $package"
-        fi
+# The window needs libraries of the system that a headless one lacks: file, then Debian package.
+window_libraries="libGL.so.1:libgl1 libEGL.so.1:libegl1 libglib-2.0.so.0:libglib2.0-0 libdbus-1.so.3:libdbus-1-3
+    libxkbcommon.so.0:libxkbcommon0 libfontconfig.so.1:libfontconfig1 libxcb-cursor.so.0:libxcb-cursor0
+    libxcb-icccm.so.4:libxcb-icccm4 libxcb-keysyms.so.1:libxcb-keysyms1 libxcb-shape.so.0:libxcb-shape0
+    libxkbcommon-x11.so.0:libxkbcommon-x11-0"
+
+missing_packages() {
+    [ "$(uname -s)" = Linux ] || return 0
+    known=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null) || return 0
+    for library in $window_libraries; do
+        case $known in
+            *"${library%%:*} "*) ;;
+            *) printf ' %s' "${library#*:}" ;;
+        esac
+    done
+    # The tests click through the window on a display that nobody sees.
+    case ,$extras, in
+        *,dev,*) command -v Xvfb >/dev/null || printf ' xvfb' ;;
+    esac
+}
+
+install_system_libraries() {
+    packages=$(missing_packages)
+    [ -n "$packages" ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        export DEBIAN_FRONTEND=noninteractive
+        # shellcheck disable=SC2086 - a list of words
+        apt-get install -y -qq $packages >/dev/null 2>&1 ||
+            { apt-get update -qq && apt-get install -y -qq $packages >/dev/null; } ||
+            fail "These system libraries could not be installed:$packages"
+        return 0
     fi
-done
+    case ,$extras, in
+        *,dev,*) fail "System libraries are missing. Install them: sudo apt-get install$packages" ;;
+    esac
+    printf '%s\n' "The window will need system libraries: sudo apt-get install$packages" >&2
+}
+
+case ,$extras, in
+    *,dev,* | *,gui,*) install_system_libraries ;;
+esac
 
 find_python() {
     for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do

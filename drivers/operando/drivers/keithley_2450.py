@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import re
 from typing import ClassVar, Literal, NoReturn, TypeAlias
 
-from operando.drivers.keithley_scpi import LINE, TIMEOUT, Conversation
+from operando.drivers.keithley_scpi import LINE, TIMEOUT, Conversation, identity_of
 from operando.drivers.keithley_tables import (
     LIMIT_FLOOR,
     MODEL_2450,
@@ -54,8 +53,6 @@ SAFE_LOG_DEPTH = 20
 """Entries of the event log that `safe` reads, so that it stays within its time."""
 
 Function = Literal["VOLT", "CURR"]
-
-_MODEL = re.compile(r"MODEL\s+(\d{4})")
 
 
 class Keithley2450(Conversation):
@@ -145,19 +142,22 @@ class Keithley2450(Conversation):
         """Close the wire. Does not change the output."""
         await self._wire.close()
 
+    async def output_is_on(self) -> bool:
+        """Read whether the output drives or loads the cell: on, or off but not high impedance."""
+        modes = [await self._ask(f":OUTP:{name}:SMOD?") for name in ("VOLT", "CURR")]
+        return await self._ask(":OUTP?") != "0" or modes != ["HIMP", "HIMP"]
+
     async def _identify(self, *, urgent: bool = False) -> Identity:
         """Read and check identity and command set; writes nothing."""
         self._trusted = False
         reply = await self._query("*IDN?", urgent=urgent)
-        parts = [part.strip() for part in reply.split(",")]
-        found = _MODEL.search(parts[1]) if len(parts) == 4 else None
-        if found is None:
+        identity = identity_of(reply)
+        if identity is None:
             raise self._error(
                 GarbledReplyError,
                 f"expected an identity such as 'KEITHLEY INSTRUMENTS,MODEL {self.MODEL.number},"
                 f"04096331,1.6.7c', got {reply!r}. Nothing was written.",
             )
-        identity = Identity(parts[0], found[1], parts[2], parts[3])
         self._check_identity(identity)
         language = await self._query("*LANG?", urgent=urgent)
         if language != "SCPI":

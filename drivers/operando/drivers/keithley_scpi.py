@@ -5,6 +5,7 @@ Documents: 2461-901-01 A (Nov 2015) chapters 5 and 6, 2450-901-01 Rev B (Sept 20
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, NoReturn
 
@@ -32,6 +33,16 @@ READ_BACK_TOLERANCE = 1e-4
 
 RESOLUTION = 5e-5
 """Error allowed besides, as a fraction of the range: two steps of 0.5 mV on the 20 V range."""
+
+
+_MODEL = re.compile(r"MODEL\s+(\d{4})")
+
+
+def identity_of(reply: str) -> Identity | None:
+    """The identity in a reply to `*IDN?`, None if it is none."""
+    parts = [part.strip() for part in reply.split(",")]
+    found = _MODEL.search(parts[1]) if len(parts) == 4 else None
+    return None if found is None else Identity(parts[0], found[1], parts[2], parts[3])
 
 
 class Conversation:

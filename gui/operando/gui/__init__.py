@@ -1,1 +1,1 @@
-"""The operator's window, a client of a station. Nothing is here yet."""
+"""The operator's window: a client of a station. Qt is imported here and nowhere else."""

@@ -1,4 +1,4 @@
-"""Plug-ins by name: drivers, simulators, benches, protocols and transports, as entry points."""
+"""Plug-ins by name, as entry points: drivers, simulators, protocols, transports, windows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ SIMULATORS = "operando.simulators"
 BENCHES = "operando.benches"
 PROTOCOLS = "operando.protocols"
 TRANSPORTS = "operando.transports"
+WINDOWS = "operando.windows"
 
 GROUPS: Mapping[str, str] = {
     DRIVERS: "driver",
@@ -21,6 +22,7 @@ GROUPS: Mapping[str, str] = {
     BENCHES: "kind of simulated bench",
     PROTOCOLS: "protocol",
     TRANSPORTS: "transport",
+    WINDOWS: "window",
 }
 """Groups of entry points with what they hold."""
 

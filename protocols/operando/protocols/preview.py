@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 from operando.instruments.conditions import parse
 from operando.instruments.limits import STALE_AFTER, Action, Limit
@@ -24,24 +26,46 @@ below its window), 1.2 times the highest current, and 10 uA where none is asked 
 recipe overrides them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Preview:
     """Steps as they would come if each ended by its first condition.
 
     complete: the plan came to its end within MOST_STEPS. highest_current: A.
-    duration: s, estimated from the nominal capacity and the timed steps.
+    durations: s of each step, estimated from the nominal capacity and the timed steps.
     """
 
     steps: tuple[Step, ...]
     complete: bool
     highest_current: float
-    duration: float
+    durations: tuple[float, ...]
+
+    @cached_property
+    def behind(self) -> tuple[float, ...]:
+        """Estimated s of the steps before each step."""
+        return (0.0, *accumulate(self.durations))[: len(self.durations)]
+
+    @property
+    def duration(self) -> float:
+        """Estimated s of the whole plan."""
+        return sum(self.durations)
+
+    def passed(self, index: int, elapsed: float) -> float | None:
+        """How much of `duration` lies behind in step `index` (from 1), s.
+
+        elapsed: s in that step; it counts for no more than was estimated. None when that cannot
+        be known, because the plan is longer than its preview or went another way.
+        """
+        if not self.complete or index > len(self.durations):
+            return None
+        if index < 1:
+            return 0.0
+        return self.behind[index - 1] + min(max(elapsed, 0.0), self.durations[index - 1])
 
 
 def preview(plan: Plan, cell: Cell) -> Preview:
     """Ask the plan for its steps with made-up outcomes. Raises BadInputError as the run would."""
     steps: list[Step] = []
-    duration = 0.0
+    durations: list[float] = []
     program = plan.steps(cell)
     complete = False
     try:
@@ -49,7 +73,7 @@ def preview(plan: Plan, cell: Cell) -> Preview:
         while len(steps) < MOST_STEPS:
             steps.append(step)
             seconds = _duration(step, cell)
-            duration += seconds
+            durations.append(seconds)
             step = program.send(
                 Outcome(len(steps), "condition", step.until[0], seconds, 0.0, 0.0, 0.0, 0.0)
             )
@@ -58,7 +82,7 @@ def preview(plan: Plan, cell: Cell) -> Preview:
     finally:
         program.close()
     highest = max((current_bound(step.setpoint(0.0)) for step in steps), default=0.0)
-    return Preview(tuple(steps), complete, highest, duration)
+    return Preview(tuple(steps), complete, highest, tuple(durations))
 
 
 def _duration(step: Step, cell: Cell) -> float:

@@ -2,6 +2,8 @@
 
 from operando.records.bdf import Exported, export_csv, export_parquet
 from operando.records.charge import Increments, increments
+from operando.records.loops import HalfLoop
+from operando.records.pyramid import Curve, Pyramid
 from operando.records.reader import (
     Gap,
     JournalEntry,
@@ -12,14 +14,21 @@ from operando.records.reader import (
 )
 from operando.records.recorder import SqliteRecorder
 from operando.records.verification import Verification, canonical_dump, verify
+from operando.records.view import Fresh, Latest, RecordView
 
 __all__ = [
+    "Curve",
     "Exported",
+    "Fresh",
     "Gap",
+    "HalfLoop",
     "Increments",
     "JournalEntry",
+    "Latest",
     "LimitEvent",
+    "Pyramid",
     "Record",
+    "RecordView",
     "SqliteRecorder",
     "Step",
     "Verification",

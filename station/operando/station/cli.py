@@ -22,25 +22,20 @@ from operando.instruments.errors import (
     BadInputError,
     InstrumentError,
     OperandoError,
-    UnsupportedError,
 )
 from operando.instruments.recipe import load_recipe
 from operando.instruments.registry import DRIVERS, PROTOCOLS, available
-from operando.protocols import SheetLine, contradictions, limit_sheet
+from operando.protocols import RunResult, contradictions
 from operando.records import Record
-from operando.station.assembly import (
-    driver_info,
-    instrument_of,
-    protocol_function,
-    simulated_bench,
-)
+from operando.station import cli_station
+from operando.station.assembly import driver_info, protocol_function, simulated_bench
 from operando.station.cli_records import records
-from operando.station.engine import Engine, Run, Settled, exit_code, order_from, settle
+from operando.station.client.discovery import station_of
+from operando.station.engine import Engine, Run, exit_code, order_from, settle
 from operando.station.progress import show_progress
-from operando.station.sheets import print_plan, print_sheet
+from operando.station.sheets import limit_lines, print_plan, print_sheet
 from operando.station.signals import signals_of
 from operando.station.simulate import bench_at, clock_for, serve
-from operando.station.watchdog import WATCHDOG_TIME
 
 app = typer.Typer(
     name="operando",
@@ -50,6 +45,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(records, name="records")
+app.command()(cli_station.station)
+app.command()(cli_station.gui)
 
 EXIT_BAD_INPUT = 2
 EXIT_ABORTED = 4
@@ -93,45 +90,58 @@ def run(
     virtual: Annotated[
         bool, typer.Option("--virtual", help="Simulate the bench in virtual time: takes no time.")
     ] = False,
-    output: Annotated[Path, typer.Option(help="Folder in which the record is made.")] = Path(
-        "runs"
-    ),
+    output: Annotated[
+        Path | None, typer.Option(help="Folder in which the record is made; 'runs' if left out.")
+    ] = None,
     speed: SpeedOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a recipe on a channel.
+    """Run a recipe on a channel: through the station of the bench if there is one.
 
     Exit codes: 0 completed, 2 bad input, 3 tripped, 4 aborted, 5 instrument fault. Ctrl-C and
     SIGTERM switch off, read back, and end the run. SIGUSR1 pauses, SIGUSR2 resumes.
     """
     described = bench_at(bench, speed)
     order = order_from(load_recipe(recipe))
-    clock = clock_for(described, virtual=virtual)
     if not as_json:
         settled = settle(described, channel, order)
-        print_sheet(_sheet(settled, described, clock_for(described)))
+        print_sheet(limit_lines(settled, described, clock_for(described)))
         for warning in contradictions(settled.limits, settled.settings.protection):
             Console(highlight=False).print(f"this run will be ended by a limit: {warning}")
+    station = None if virtual else station_of(bench)
+    if station is not None:
+        from operando.station.remote import run_through
+
+        through = run_through(
+            station, channel, order, recipe.name, speed=speed, output=output, quiet=as_json
+        )
+        _end_of_run(through.result, through.folder, as_json)
+        return
+    clock = clock_for(described, virtual=virtual)
 
     async def execute() -> Run:
         async with Engine(described, clock) as engine:
             with signals_of(engine, virtual=virtual), contextlib.ExitStack() as stack:
                 if not as_json:
                     stack.enter_context(show_progress(engine, {channel: order}))
-                return await engine.run(channel, order, output)
+                return await engine.run(channel, order, output or Path("runs"))
 
     ended = run_coroutine(execute(), virtual=virtual)
-    result = ended.result
+    _end_of_run(ended.result, ended.folder, as_json)
+
+
+def _end_of_run(result: RunResult, folder: Path, as_json: bool) -> None:
+    """Say how a run ended, and leave with its exit code if it did not complete."""
     if as_json:
-        summary = asdict(result) | {"state": result.state.value, "record": str(ended.folder)}
+        summary = asdict(result) | {"state": result.state.value, "record": str(folder)}
         print(json.dumps(summary))
     else:
         colour = "green" if exit_code(result.state) == 0 else "bold red"
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"{result.state.value}: {result.reason}", style=colour, markup=False)
         off = "output read back off" if result.safe else "OUTPUT NOT VERIFIED: assume that it is ON"
-        kind = "SIMULATED record" if Record.open(ended.folder).simulated else "record"
-        console.print(f"{off}; {kind} in {ended.folder}", markup=False)
+        kind = "SIMULATED record" if Record.open(folder).simulated else "record"
+        console.print(f"{off}; {kind} in {folder}", markup=False)
     if exit_code(result.state):
         sys.exit(exit_code(result.state))
 
@@ -158,7 +168,7 @@ def check(
         _build_simulation(described)
     for name in [channel] if channel is not None else list(described.channels):
         settled = settle(described, name, order)
-        lines = _sheet(settled, described, clock)
+        lines = limit_lines(settled, described, clock)
         if as_json:
             reports.append({"channel": name, "limits": [asdict(line) for line in lines]})
             continue
@@ -188,35 +198,11 @@ def _build_simulation(bench: Bench) -> None:
     run_coroutine(build(), virtual=True)
 
 
-def _sheet(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine, ...]:
-    instruments: dict[str, Any] = {
-        role: instrument_of(bench.instruments[name], clock)
-        for role, name in settled.entry.roles.items()
-    }
-    instrument = instruments["potentiostat"]
-    protection = settled.settings.protection
-    try:
-        for step in settled.preview.steps:
-            instrument.check(step.setpoint(max(map(abs, protection.voltage)) + 0.5))
-    except UnsupportedError as error:
-        raise BadInputError(
-            f"channel {settled.entry.name}, step '{step.label}': {error.reason}"
-        ) from error
-    poll = settled.settings.poll
-    return limit_sheet(
-        settled.limits,
-        instrument.capabilities,
-        protection,
-        poll_interval=poll.interval,
-        monitor_interval=max(map(poll.of, settled.entry.roles.values())),
-        watchdog_time=WATCHDOG_TIME,
-    )
-
-
 @app.command()
 def simulate(
     bench: Annotated[Path, typer.Argument(help="The bench file.")],
     speed: SpeedOption = None,
+    by_station: Annotated[bool, typer.Option("--by-station", hidden=True)] = False,
 ) -> None:
     """Serve the simulated instruments of a bench at exactly its addresses, until Ctrl-C.
 
@@ -228,7 +214,13 @@ def simulate(
     async def execute() -> None:
         loop = asyncio.get_running_loop()
         serving = asyncio.ensure_future(
-            serve(described, clock_for(described), sys.stdin.fileno(), sys.stdout)
+            serve(
+                described,
+                clock_for(described),
+                sys.stdin.fileno(),
+                sys.stdout,
+                station=str(bench.resolve()) if by_station else "",
+            )
         )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(serving.cancel))

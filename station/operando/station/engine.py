@@ -3,177 +3,54 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import platform
 import time
 from collections.abc import Collection, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
-from operando.instruments.bench import Bench, ChannelEntry, InstrumentEntry
+from operando.instruments.bench import Bench, InstrumentEntry
 from operando.instruments.clock import Clock
-from operando.instruments.errors import BadInputError, LinkLostError, RecordError
-from operando.instruments.limits import Limit
+from operando.instruments.errors import (
+    AddressInUseError,
+    BadInputError,
+    LinkLostError,
+    OperandoError,
+    RecordError,
+)
 from operando.instruments.locks import AddressLock, runtime_directory
-from operando.instruments.recipe import Poll, Recipe, RecordConditions
-from operando.instruments.roles import Identity, Instrument, Protection
+from operando.instruments.roles import Identity, Instrument
+from operando.instruments.safety import secure as make_safe
 from operando.instruments.simulation import Simulation
 from operando.instruments.wires import Switchboard
-from operando.protocols import (
-    Cell,
-    Channel,
-    OpenCircuitWindow,
-    Plan,
-    Preview,
-    Runner,
-    RunResult,
-    RunSettings,
-    RunState,
-    preview,
-    with_defaults,
-)
-from operando.protocols.tally import ELECTRICAL
+from operando.protocols import Cell, Channel, Runner, RunResult, RunState
 from operando.records import SqliteRecorder
-from operando.station.assembly import (
-    check_role,
-    driver_info,
-    instrument_of,
-    protocol_function,
-    simulated_bench,
-)
+from operando.station.assembly import driver_info, instrument_of, simulated_bench
 from operando.station.guard import Guard
+from operando.station.orders import Order, Settled, cell_of, order_from, settle
 from operando.station.served import served_speed
 
-OPEN_CIRCUIT_BELOW = 0.5
-OPEN_CIRCUIT_ABOVE = 0.05
-"""Accepted open-circuit voltage of a cell before its first step: the protocol's window widened by
-these volts. A freshly assembled cell rests well below its window (about 2.6 V vs Li)."""
+__all__ = [
+    "Engine",
+    "Found",
+    "Order",
+    "Run",
+    "Settled",
+    "UnderWay",
+    "cell_of",
+    "exit_code",
+    "order_from",
+    "settle",
+]
 
-
-@dataclass(frozen=True)
-class Order:
-    """All that a run needs to know beside the bench.
-
-    limits: those asked for; default ones are added for what they leave unguarded.
-    open_circuit: accepted voltage before the first step, V; None derives it from the window.
-    recipe_text: the recipe as written, for the record.
-    """
-
-    plan: Plan
-    limits: tuple[Limit, ...] = ()
-    record: RecordConditions = field(default_factory=RecordConditions)
-    poll: Poll = field(default_factory=Poll)
-    open_circuit: tuple[float, float] | None = None
-    check_open_circuit: bool = True
-    recipe_text: str = ""
-
-
-def order_from(recipe: Recipe) -> Order:
-    """What a recipe orders. Raises BadInputError for an unknown protocol or parameter."""
-    return Order(
-        plan=protocol_function(recipe.protocol).plan(recipe.parameters, where=recipe.where),
-        limits=recipe.limits,
-        record=recipe.record,
-        poll=recipe.poll,
-        open_circuit=recipe.open_circuit,
-        check_open_circuit=recipe.check_open_circuit,
-        recipe_text=recipe.source,
-    )
-
-
-@dataclass(frozen=True)
-class Settled:
-    """An order resolved for one channel: every number in SI units, nothing connected yet."""
-
-    entry: ChannelEntry
-    cell: Cell
-    preview: Preview
-    limits: tuple[Limit, ...]
-    settings: RunSettings
-
-
-def cell_of(bench: Bench, channel: str) -> Cell:
-    """The cell on a channel. Raises BadInputError for an unknown channel or one without cell."""
-    entry = bench.channels.get(channel)
-    if entry is None:
-        raise BadInputError(
-            f"{bench.path.name}: there is no channel '{channel}'; it has: "
-            + ", ".join(sorted(bench.channels))
-        )
-    if not entry.cell:
-        raise BadInputError(f'{entry.where}: channel {channel} names no cell; add cell = "..."')
-    return Cell(bench.cells[entry.cell])
-
-
-def settle(bench: Bench, channel: str, order: Order) -> Settled:
-    """Resolve an order for a channel. Raises BadInputError; touches nothing."""
-    cell = cell_of(bench, channel)
-    entry = bench.channels[channel]
-    for role, name in entry.roles.items():
-        check_role(role, bench.instruments[name], channel)
-    if "potentiostat" not in entry.roles:
-        raise BadInputError(f"{entry.where}: channel {channel} has no potentiostat")
-    ahead = preview(order.plan, cell)
-    limits = with_defaults(order.limits, order.plan, ahead.highest_current, order.poll.interval)
-    limits = tuple(
-        limit.bind(capacity=cell.entry.capacity, area=cell.entry.area, mass=cell.entry.active_mass)
-        for limit in limits
-    )
-    lower, upper = order.plan.window()
-    window = order.open_circuit or (lower - OPEN_CIRCUIT_BELOW, upper + OPEN_CIRCUIT_ABOVE)
-    settings = RunSettings(
-        poll=order.poll,
-        limits=limits,
-        record=order.record,
-        protection=Protection((lower, upper), ahead.highest_current),
-        open_circuit=OpenCircuitWindow(*window) if order.check_open_circuit else None,
-    )
-    _check_limits(limits, entry)
-    _check_windows(limits, ahead, order.poll)
-    _check_staleness(limits, entry, order.poll)
-    return Settled(entry, cell, ahead, limits, settings)
-
-
-def _check_windows(limits: tuple[Limit, ...], ahead: Preview, poll: Poll) -> None:
-    """A slope needs three readings; over a shorter window it would never be defined."""
-    slowest = max((poll.interval, *poll.instruments.values()))
-    conditions = [limit.when for limit in limits]
-    conditions += [condition for step in ahead.steps for condition in step.until]
-    for condition in conditions:
-        if any(window < 3.0 * slowest for window in condition.windows):
-            raise BadInputError(
-                f"condition '{condition}': its window holds fewer than three readings at one in "
-                f"{slowest:g} s; widen the window, or poll faster ([poll] interval)"
-            )
-
-
-def _check_staleness(limits: tuple[Limit, ...], entry: ChannelEntry, poll: Poll) -> None:
-    """A limit must not take the time between two polls for a sensor that fell silent."""
-    slowest = max(map(poll.of, entry.roles.values()), default=poll.interval)
-    for limit in limits:
-        if limit.stale_after < 2.0 * slowest:
-            raise BadInputError(
-                f"limit {limit.name} counts a reading as missing after {limit.stale_after:g} s, "
-                f"but there is one in {slowest:g} s; write stale_after = "
-                f'"{3.0 * slowest:g} s" into it, or poll faster ([poll] interval)'
-            )
-
-
-def _check_limits(limits: tuple[Limit, ...], entry: ChannelEntry) -> None:
-    """A limit on a quantity that nothing on the channel measures would never act."""
-    measured = set(ELECTRICAL)
-    if "load_cell" in entry.roles:
-        measured.add("pressure")
-    for limit in limits:
-        for quantity in sorted(limit.when.quantities - measured):
-            raise BadInputError(
-                f"limit {limit.name} watches {quantity}, but nothing on channel {entry.name} "
-                f"({entry.where}) measures it"
-            )
+SURVEY_TIME = 10.0
+"""Seconds of the event loop in which an instrument must say who it is, when a bench is surveyed."""
 
 
 @dataclass(frozen=True)
@@ -184,23 +61,94 @@ class Run:
     folder: Path
 
 
+@dataclass
+class UnderWay:
+    """A run from the moment it was asked for until its record is closed.
+
+    runner, folder: None while the instruments are being connected. started: Unix time of the
+    record, s. recorded: done when the record exists, cancelled when it never will. ended: done
+    when all is over. stop_reason: why it was asked to end, "" if it was not. driving: whether the
+    runner is at work.
+    """
+
+    channel: str
+    order: Order
+    settled: Settled
+    recorded: asyncio.Future[Path]
+    ended: asyncio.Future[None]
+    runner: Runner | None = None
+    folder: Path | None = None
+    started: float | None = None
+    stop_reason: str = ""
+    driving: bool = field(default=False, repr=False)
+
+    def stop(self, reason: str) -> None:
+        """End it in the safe state, also if it is still being prepared."""
+        self.stop_reason = self.stop_reason or reason
+        if self.runner is not None:
+            self.runner.abort(reason)
+
+    @property
+    def verified_off(self) -> bool:
+        """Whether the output is known to be off: never touched by this run, or read back open."""
+        return self.runner is None or self.runner.verified_off
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an instrument was found to be when it was last connected.
+
+    identity: None if it did not say. problem: why it cannot be used, "" if it can. output: of a
+    potentiostat, read back; "unknown" if it was not.
+    """
+
+    identity: Identity | None = None
+    problem: str = ""
+    output: Literal["off", "on", "unknown"] = "unknown"
+    simulated: bool = False
+
+
+@runtime_checkable
+class TellsOutput(Protocol):
+    """A driver that can read whether its output is on, without writing a setting."""
+
+    async def output_is_on(self) -> bool:
+        """Read the state of the output. Writes nothing. Raises InstrumentError."""
+        ...
+
+
 class Engine:
     """Owns the instruments of a bench while it is open.
 
     clock: real or scaled to talk to the bench's addresses; virtual to run everything in memory
     against the simulated bench. guard: start the watchdog (always, but in virtual time).
+    under_way: runs by channel. found: instruments by name, as they were last met. orphaned:
+    instruments whose owner before this engine died without giving them back. alarm: what concerns
+    every channel, "".
     """
 
     def __init__(self, bench: Bench, clock: Clock) -> None:
         self.bench = bench
         self.clock = clock
         self.simulation: Simulation | None = None
-        self.runners: dict[str, Runner] = {}
+        self.under_way: dict[str, UnderWay] = {}
+        self.found: dict[str, Found] = {}
+        self.orphaned: frozenset[str] = frozenset()
+        self.alarm = ""
         self._switchboard: Switchboard | None = None
-        self._running: set[asyncio.Future[None]] = set()
         self._guard: Guard | None = None
-        self._taken: set[str] = set()
+        self._claims = ExitStack()
+        self._claimed: frozenset[str] = frozenset()
         self._stop_reason = ""
+
+    @property
+    def runners(self) -> dict[str, Runner]:
+        """Runners by channel, of the runs that have got one and are not over."""
+        return {
+            channel: run.runner
+            for channel, run in tuple(self.under_way.items())
+            if run.runner is not None and run.driving
+        }
 
     async def __aenter__(self) -> Self:
         if self.clock.mode == "virtual":
@@ -223,11 +171,124 @@ class Engine:
     ) -> None:
         self.stop_all("the engine closes")
         try:
-            while self._running:
-                await asyncio.wait(set(self._running))  # cancels nothing that it waits for
+            while self.under_way:
+                # Cancels nothing that it waits for.
+                await asyncio.wait({run.ended for run in self.under_way.values()})
         finally:
-            if self._guard is not None:
-                await self._guard.close()
+            try:
+                if self._guard is not None:
+                    await self._guard.close()
+            finally:
+                self._claimed = frozenset()
+                self._claims.close()
+
+    # ---- the bench -----------------------------------------------------------------------
+
+    async def claim(self, patience: float = 0.0) -> None:
+        """Hold the locks of all instruments of the bench until the engine closes.
+
+        patience: wall s for which a lock that is held is asked for again: the watchdog of an
+        engine that died may be switching off. Raises AddressInUseError naming the owner.
+        """
+        if self.clock.mode == "virtual" or self._claimed:
+            return
+        deadline = time.monotonic() + patience
+        orphaned = set()
+        with ExitStack() as stack:
+            for name, entry in self.bench.instruments.items():
+                lock = AddressLock(entry.address)
+                while True:
+                    before = lock.owner
+                    try:
+                        stack.enter_context(lock)
+                        break
+                    except AddressInUseError:
+                        if time.monotonic() >= deadline:
+                            raise
+                        await asyncio.sleep(0.1)
+                # A note without a lock: its owner died, and this claim keeps its watchdog out.
+                if before is not None:
+                    orphaned.add(name)
+            self._claims = stack.pop_all()
+        self.orphaned = frozenset(orphaned)
+        self._claimed = frozenset(self.bench.instruments)
+
+    async def survey(self, secure: Collection[str] = ()) -> None:
+        """Connect to every instrument, ask who it is, close again; the answers are in `found`.
+
+        Nothing is switched but the instruments named by `secure`, which a run that died may have
+        left on: they are brought into their safe state and read back, or pursued by the watchdog.
+        Never raises for what is wrong with an instrument. For a bench with no run under way.
+        """
+        async with asyncio.TaskGroup() as group:
+            for entry in self.bench.instruments.values():
+                group.create_task(self._look_at(entry, to_secure=entry.name in secure))
+
+    async def _look_at(self, entry: InstrumentEntry, *, to_secure: bool) -> None:
+        instrument: Instrument | None = None
+        problem = ""
+        output: Literal["off", "on", "unknown"] = "unknown"
+        self.found.pop(entry.name, None)
+        try:
+            self._check_speed(entry)
+            instrument = instrument_of(entry, self.clock, self._switchboard)
+            async with asyncio.timeout(SURVEY_TIME):
+                await self._connect(instrument, entry)
+                if isinstance(instrument, TellsOutput):
+                    output = "on" if await instrument.output_is_on() else "off"
+        except TimeoutError:
+            problem = f"{entry.name} did not say who it is within {SURVEY_TIME:g} s"
+        except Exception as error:
+            problem = _in_words(error)
+        if instrument is not None:
+            if to_secure:
+                try:
+                    await make_safe(instrument)
+                    output = "off"
+                except OperandoError as error:
+                    output, problem = "unknown", problem or str(error)
+                    problem += await self._pursue(entry)
+            with contextlib.suppress(OperandoError, OSError):
+                await instrument.close()
+        before = self.found.get(entry.name, Found(simulated=self.is_simulated(entry)))
+        self.found[entry.name] = replace(before, problem=problem, output=output)
+
+    async def _pursue(self, entry: InstrumentEntry) -> str:
+        """Let the watchdog go on trying to switch an instrument off; what came of it, in words."""
+        identity = self.found.get(entry.name, Found()).identity
+        serial = entry.expect.serial if identity is None else identity.serial
+        try:
+            await self._put_under_guard(entry, serial)
+        except (OperandoError, OSError) as error:
+            return f"; {error}"
+        if self._guard is not None:
+            self._guard.pursue(entry.name)
+        return "; the watchdog goes on trying"
+
+    async def _connect(self, instrument: Instrument, entry: InstrumentEntry) -> Identity:
+        simulated = self.is_simulated(entry)
+        try:
+            identity = await instrument.connect()
+        except Exception as error:
+            failure = error
+            if (
+                isinstance(error, LinkLostError)
+                and entry.simulated is not None
+                and self.clock.mode != "virtual"
+            ):
+                failure = LinkLostError(
+                    f"{entry.name} does not answer ({error}). It is a simulated instrument: start "
+                    f"it with 'operando simulate {self.bench.path.name}' in another terminal, or "
+                    "run with --virtual"
+                )
+            self.found[entry.name] = Found(problem=_in_words(failure), simulated=simulated)
+            if failure is error:
+                raise
+            raise failure from error
+        self.found[entry.name] = Found(identity, simulated=simulated)
+        return identity
+
+    # ---- runs ----------------------------------------------------------------------------
 
     async def run(self, channel: str, order: Order, output: Path) -> Run:
         """Run an order on a channel and leave its record in a new folder under `output`.
@@ -235,31 +296,44 @@ class Engine:
         Raises BadInputError, AddressInUseError or InstrumentError for what is found before the
         record exists; afterwards the result says how the run ended.
         """
-        settled = settle(self.bench, channel, order)
-        if channel in self._taken:
+        return await self.execute(self.begin(channel, order), output)
+
+    def begin(self, channel: str, order: Order, settled: Settled | None = None) -> UnderWay:
+        """Take a channel for a run, which `execute` must carry out next; touches nothing.
+
+        settled: the order resolved for this channel already. Raises BadInputError.
+        """
+        if settled is None:
+            settled = settle(self.bench, channel, order)
+        if channel in self.under_way:
             raise BadInputError(f"channel {channel} is running already")
-        self._taken.add(channel)
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._running.add(ended)
+        loop = asyncio.get_running_loop()
+        run = UnderWay(channel, order, settled, loop.create_future(), loop.create_future())
+        run.stop_reason = self._stop_reason
+        self.under_way[channel] = run
+        return run
+
+    async def execute(self, run: UnderWay, output: Path) -> Run:
+        """Carry out what was begun, see `run`."""
         try:
             async with AsyncExitStack() as stack:
-                return await self._run(stack, settled, order, output)
+                return await self._execute(stack, run, output)
         finally:
-            self._taken.discard(channel)
-            if not ended.done():
-                ended.set_result(None)
-            self._running.discard(ended)
+            run.driving = False
+            self.under_way.pop(run.channel, None)
+            run.recorded.cancel()
+            if not run.ended.done():
+                run.ended.set_result(None)
 
-    async def _run(
-        self, stack: AsyncExitStack, settled: Settled, order: Order, output: Path
-    ) -> Run:
-        entry = settled.entry
+    async def _execute(self, stack: AsyncExitStack, run: UnderWay, output: Path) -> Run:
+        settled, entry = run.settled, run.settled.entry
         instruments: dict[str, Instrument] = {}
         identities: dict[str, Identity] = {}
         for name in dict.fromkeys(entry.roles.values()):
             described = self.bench.instruments[name]
             if self.clock.mode != "virtual":
-                stack.enter_context(AddressLock(described.address))
+                if name not in self._claimed:
+                    stack.enter_context(AddressLock(described.address))
                 self._check_speed(described)
             instrument = instrument_of(described, self.clock, self._switchboard)
             stack.push_async_callback(instrument.close)
@@ -271,36 +345,38 @@ class Engine:
         monitors: Any = {
             name: instruments[name] for role, name in entry.roles.items() if role != "potentiostat"
         }
-        off = True  # nothing is switched on before the runner runs
-        guarded = await self._put_under_guard(entry, identities)
+        driven = entry.roles["potentiostat"]
+        guarded = await self._put_under_guard(
+            self.bench.instruments[driven], identities[driven].serial
+        )
         guard = self._guard
         try:
             started = self.clock.utc()
-            folder = _new_folder(output, started, entry.name, order.plan.protocol.name)
-            manifest = self._manifest(settled, order, identities, instruments, started)
+            folder = _new_folder(output, started, entry.name, run.order.plan.protocol.name)
+            manifest = self._manifest(settled, run.order, identities, instruments, started)
             recorder = SqliteRecorder(folder, manifest, inline=self.clock.mode == "virtual")
             stack.push_async_callback(recorder.close)
             runner = Runner(
                 Channel(entry.name, settled.cell, potentiostat, monitors),
-                order.plan,
+                run.order.plan,
                 settled.settings,
                 recorder,
                 self.clock,
             )
-            self.runners[entry.name] = runner
-            if self._stop_reason:  # asked for while the instruments were being connected
-                runner.abort(self._stop_reason)
+            run.runner, run.folder, run.started, run.driving = runner, folder, started, True
+            run.recorded.set_result(folder)
+            if run.stop_reason:  # asked for while the instruments were being connected
+                runner.abort(run.stop_reason)
             try:
                 result = await runner.run()
             finally:
-                off = runner.verified_off
-                del self.runners[entry.name]
+                run.driving = False
         finally:
-            if guarded is not None and guard is not None:
-                if off:
-                    guard.release(guarded)
+            if guarded and guard is not None:
+                if run.verified_off:
+                    guard.release(driven)
                 else:
-                    guard.pursue(guarded)
+                    guard.pursue(driven)
         try:
             await recorder.close()
         except RecordError as error:
@@ -308,37 +384,23 @@ class Engine:
                 result = replace(result, state=RunState.FAULTED, reason=str(error))
         return Run(result, folder)
 
-    async def _connect(self, instrument: Instrument, entry: InstrumentEntry) -> Identity:
-        try:
-            return await instrument.connect()
-        except LinkLostError as error:
-            if entry.simulated is None or self.clock.mode == "virtual":
-                raise
-            raise LinkLostError(
-                f"{entry.name} does not answer ({error}). It is a simulated instrument: start it "
-                f"with 'operando simulate {self.bench.path.name}' in another terminal, or run with "
-                "--virtual"
-            ) from error
-
-    async def _put_under_guard(
-        self, entry: ChannelEntry, identities: Mapping[str, Identity]
-    ) -> str | None:
+    async def _put_under_guard(self, entry: InstrumentEntry, serial: str) -> bool:
+        """Whether the watchdog has it now: always, but in virtual time."""
         if self.clock.mode == "virtual":
-            return None
+            return False
         if self._guard is None or not self._guard.alive:
             log = runtime_directory() / "watchdog.log"
             self._guard = Guard(log, self)
             await self._guard.start()
-        name = entry.roles["potentiostat"]
-        described = self.bench.instruments[name]
+            self.alarm = ""
         await self._guard.guard(
-            name, described.driver, described.address, dict(described.settings),
-            identities[name].serial,
-        )  # fmt: skip
-        return name
+            entry.name, entry.driver, entry.address, dict(entry.settings), serial
+        )
+        return True
 
     def on_watchdog_death(self, why: str) -> None:
         """No output stays on without the watchdog."""
+        self.alarm = f"{why}: every run was ended; the next run starts another watchdog"
         for runner in self.runners.values():
             runner.fault(f"{why}; no output stays on without it")
 
@@ -356,11 +418,15 @@ class Engine:
             except RecordError as error:
                 runner.fault(f"the record failed: {error}")
 
-    def stop_all(self, reason: str) -> None:
-        """Abort every run, those that are being prepared too; each ends in its safe state."""
-        self._stop_reason = reason
-        for runner in self.runners.values():
-            runner.abort(reason)
+    def stop_all(self, reason: str, *, later: bool = True) -> None:
+        """Abort every run, those that are being prepared too; each ends in its safe state.
+
+        later: runs that are asked for afterwards are aborted too, because all is to end.
+        """
+        if later:
+            self._stop_reason = self._stop_reason or reason
+        for run in tuple(self.under_way.values()):
+            run.stop(reason)
 
     def pause_all(self) -> None:
         """Pause every run; each opens its circuit and keeps its step's time and charge."""
@@ -395,7 +461,7 @@ class Engine:
                 "identity": asdict(identity),
                 "settings": dict(entry.settings),
                 "calibration": getattr(instruments[name], "calibration", None),
-                "simulated": self._is_simulated(entry),
+                "simulated": self.is_simulated(entry),
             }
         return {
             "started": datetime.fromtimestamp(started, UTC).isoformat(),
@@ -419,6 +485,7 @@ class Engine:
                 "source_hash": plan.protocol.source_hash,
                 "parameters": dict(plan.parameters),
             },
+            "title": order.title,
             "recipe": order.recipe_text,
             "limits": {
                 limit.name: {"when": str(limit.when), "action": limit.action.value}
@@ -431,7 +498,7 @@ class Engine:
                 "platform": platform.platform(),
             },
             "clock": {"mode": self.clock.mode, "speed": self.clock.speed},
-            "simulated": any(self._is_simulated(self.bench.instruments[n]) for n in identities),
+            "simulated": any(self.is_simulated(self.bench.instruments[n]) for n in identities),
         }
 
     def _check_speed(self, entry: InstrumentEntry) -> None:
@@ -443,11 +510,16 @@ class Engine:
                 "bench again"
             )
 
-    def _is_simulated(self, entry: InstrumentEntry) -> bool:
+    def is_simulated(self, entry: InstrumentEntry) -> bool:
         """Whether readings of this instrument come from a simulation."""
         if self.clock.mode == "virtual" or served_speed(entry.address) is not None:
             return True
         return entry.simulated is not None and self.bench.speed != 1.0
+
+
+def _in_words(error: Exception) -> str:
+    """An error for people: ours say what to do, others also say what they are."""
+    return str(error) if isinstance(error, OperandoError) else f"{type(error).__name__}: {error}"
 
 
 def _new_folder(output: Path, started: float, channel: str, protocol: str) -> Path:

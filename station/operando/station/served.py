@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,11 +35,27 @@ def _lock(address: str) -> AddressLock:
     return AddressLock(address, _folder())
 
 
-class Announcement:
-    """The notes of one serving process. speed: laboratory seconds a wall second."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A simulation that serves an address. speed: laboratory seconds a wall second.
 
-    def __init__(self, speed: float) -> None:
-        self._speed = speed
+    pid: its process, 0 if it did not say. station: bench file of the station that started it; ""
+    if a person did.
+    """
+
+    speed: float
+    pid: int = 0
+    station: str = ""
+
+
+class Announcement:
+    """The notes of one serving process. speed: laboratory seconds a wall second.
+
+    station: bench file of the station that started it.
+    """
+
+    def __init__(self, speed: float, station: str = "") -> None:
+        self._served = Served(speed, os.getpid(), station)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -47,7 +65,17 @@ class Announcement:
         """Note that this process serves `address`."""
         self._stack.enter_context(_lock(address))
         note = _note(address)
-        note.write_text(json.dumps({"address": address, "speed": self._speed}), encoding="utf-8")
+        text = json.dumps(
+            {
+                "address": address,
+                "speed": self._served.speed,
+                "pid": self._served.pid,
+                "station": self._served.station,
+            }
+        )
+        fresh = note.with_suffix(f".{os.getpid()}")
+        fresh.write_text(text, encoding="utf-8")  # replaced whole: nobody reads half of it
+        fresh.replace(note)
         self._stack.callback(note.unlink, missing_ok=True)
 
     def __exit__(
@@ -59,14 +87,21 @@ class Announcement:
         self._stack.close()
 
 
-def served_speed(address: str) -> float | None:
-    """Speed of the simulation that serves an address; None when no living one does."""
+def served(address: str) -> Served | None:
+    """The simulation that serves an address; None when no living one does."""
     try:
         note = json.loads(_note(address).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = Served(float(note["speed"]), int(note.get("pid", 0)), str(note.get("station", "")))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     try:
         with _lock(address):
             return None  # nobody holds it: a note that a killed process left behind
     except AddressInUseError:
-        return float(note["speed"])
+        return found
+
+
+def served_speed(address: str) -> float | None:
+    """Speed of the simulation that serves an address; None when no living one does."""
+    found = served(address)
+    return None if found is None else found.speed

@@ -1,18 +1,102 @@
-"""What `operando check` prints: the plan in the units people write, and the limit sheet."""
+"""The plan and the limit sheet of an order, as data for the API and as print for `operando check`.
+
+Nothing here is connected: drivers are made, but their wires stay closed.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from itertools import groupby
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from operando.instruments.bench import Bench
+from operando.instruments.clock import Clock
+from operando.instruments.conditions import Comparison, Condition, Held, Live, Magnitude, Operator
+from operando.instruments.errors import BadInputError, UnsupportedError
 from operando.instruments.quantities import format_quantity
-from operando.instruments.roles import Galvanostatic, Potentiostatic
-from operando.protocols import SheetLine, Step
-from operando.station.engine import Order, Settled
+from operando.instruments.roles import Galvanostatic, Potentiostatic, SetPoint
+from operando.protocols import SheetLine, Step, limit_sheet
+from operando.station.assembly import instrument_of
+from operando.station.client.models import LimitInfo, PlanRow
+from operando.station.orders import Order, Settled
+from operando.station.watchdog import WATCHDOG_TIME
+
+
+def plan_rows(steps: Iterable[Step]) -> tuple[PlanRow, ...]:
+    """Kinds of steps in the order in which they first come, with how many there are of each."""
+    counted = Counter((step.label, step.setpoint(0.0), step.until) for step in steps)
+    return tuple(
+        PlanRow(
+            label=label,
+            setpoint=_in_words(setpoint),
+            ends=" or ".join(map(str, until)),
+            times=times,
+        )
+        for (label, setpoint, until), times in counted.items()
+    )
+
+
+def _in_words(setpoint: SetPoint) -> str:
+    if isinstance(setpoint, Galvanostatic):
+        current = format_quantity(setpoint.current, "A")
+        return f"{current}, cut off by the instrument at {setpoint.cutoff:g} V"
+    if isinstance(setpoint, Potentiostatic):
+        limit = format_quantity(setpoint.current_limit, "A")
+        return f"{setpoint.voltage:g} V, at most {limit}"
+    return "open circuit"
+
+
+def limit_info(name: str, when: Condition, action: str) -> LimitInfo:
+    """A limit with the line that can be drawn for it, if it compares one live quantity."""
+    inner = when.condition if isinstance(when, Held) else when
+    operand = inner.operand if isinstance(inner, Comparison) else None
+    magnitude = isinstance(operand, Magnitude)
+    live = operand.operand if isinstance(operand, Magnitude) else operand
+    if not isinstance(inner, Comparison) or not isinstance(live, Live) or inner.unbound:
+        return LimitInfo(name=name, when=str(when), action=action)
+    return LimitInfo(
+        name=name,
+        when=str(when),
+        action=action,
+        quantity=live.name,
+        bound=inner.bound,
+        above=inner.operator in (Operator.ABOVE, Operator.AT_LEAST),
+        magnitude=magnitude,
+    )
+
+
+def limit_lines(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine, ...]:
+    """The limit sheet of an order on its channel.
+
+    Raises BadInputError for a step that the potentiostat cannot do, and for wrong settings.
+    """
+    instruments: dict[str, Any] = {
+        role: instrument_of(bench.instruments[name], clock)
+        for role, name in settled.entry.roles.items()
+    }
+    instrument = instruments["potentiostat"]
+    protection = settled.settings.protection
+    highest = max(map(abs, protection.voltage)) + 0.5
+    for step in settled.preview.steps:
+        try:
+            instrument.check(step.setpoint(highest))
+        except UnsupportedError as error:
+            raise BadInputError(
+                f"channel {settled.entry.name}, step '{step.label}': {error.reason}"
+            ) from error
+    poll = settled.settings.poll
+    return limit_sheet(
+        settled.limits,
+        instrument.capabilities,
+        protection,
+        poll_interval=poll.interval,
+        monitor_interval=max(map(poll.of, settled.entry.roles.values())),
+        watchdog_time=WATCHDOG_TIME,
+    )
 
 
 def print_plan(channel: str, settled: Settled, order: Order) -> None:
@@ -24,8 +108,8 @@ def print_plan(channel: str, settled: Settled, order: Order) -> None:
     console.print(f"[bold]channel {channel}[/bold]: {protocol.name} on cell {cell.name}")
     console.print(f"1C is {capacity} in one hour ({cell.entry.one_c or 'as given'})")
     table = Table("step", "set-point", "ends when", "times", title="steps ahead", expand=False)
-    for (label, setpoint, ends), group in groupby(settled.preview.steps, _row):
-        table.add_row(label, setpoint, ends, str(len(list(group))))
+    for row in plan_rows(settled.preview.steps):
+        table.add_row(row.label, row.setpoint, row.ends, str(row.times))
     console.print(table)
     more = "" if settled.preview.complete else " or more"
     console.print(
@@ -37,19 +121,6 @@ def print_plan(channel: str, settled: Settled, order: Order) -> None:
         f"read every {format_quantity(settings.poll.interval, 's')}, recorded every "
         f"{format_quantity(settings.record.every, 's')}"
     )
-
-
-def _row(step: Step) -> tuple[str, str, str]:
-    setpoint = step.setpoint(0.0)
-    if isinstance(setpoint, Galvanostatic):
-        current = format_quantity(setpoint.current, "A")
-        text = f"{current}, cut off by the instrument at {setpoint.cutoff:g} V"
-    elif isinstance(setpoint, Potentiostatic):
-        limit = format_quantity(setpoint.current_limit, "A")
-        text = f"{setpoint.voltage:g} V, at most {limit}"
-    else:
-        text = "open circuit"
-    return step.label, text, " or ".join(map(str, step.until))
 
 
 def print_sheet(lines: Iterable[SheetLine], unidentified: Iterable[str] = ()) -> None:

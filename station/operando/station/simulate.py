@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -16,9 +21,10 @@ from operando.instruments.bench import Bench
 from operando.instruments.bench_file import at_speed, load_bench, require_served_addresses
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
+from operando.instruments.locks import runtime_directory
 from operando.station.assembly import driver_info, simulated_bench
 from operando.station.pipes import read_lines
-from operando.station.served import Announcement
+from operando.station.served import Announcement, Served, served
 
 
 def clock_for(bench: Bench, *, virtual: bool = False, speed: float | None = None) -> Clock:
@@ -29,13 +35,15 @@ def clock_for(bench: Bench, *, virtual: bool = False, speed: float | None = None
     return Clock("scaled", factor) if factor != 1.0 else Clock()
 
 
-async def serve(bench: Bench, clock: Clock, commands: int | None, replies: TextIO) -> None:
+async def serve(
+    bench: Bench, clock: Clock, commands: int | None, replies: TextIO, *, station: str = ""
+) -> None:
     """Serve every simulated instrument at the bench's addresses until cancelled.
 
     Writes one JSON line an instrument and then {"ready": true}. Lines of `commands`, a file
     descriptor, are carried out: {"inject": "smu1", "fault": "silence"} switches a fault,
     {"relays": true} asks for the true output relays; each is answered by one JSON line. The end of
-    `commands` changes nothing.
+    `commands` changes nothing. station: bench file of the station that started this.
     """
     if not any(entry.simulated for entry in bench.instruments.values()):
         raise BadInputError(
@@ -44,15 +52,15 @@ async def serve(bench: Bench, clock: Clock, commands: int | None, replies: TextI
         )
     require_served_addresses(bench)
     simulation = simulated_bench()(bench, clock)
-    with Announcement(clock.speed) as announcement:
+    with Announcement(clock.speed, station) as announcement:
         try:
-            for served in await simulation.serve():
-                announcement.add(served.address)
+            for device in await simulation.serve():
+                announcement.add(device.address)
                 line = {
-                    "device": served.name,
-                    "driver": served.driver,
-                    "role": driver_info(served.driver).roles[0],
-                    "address": served.address,
+                    "device": device.name,
+                    "driver": device.driver,
+                    "role": driver_info(device.driver).roles[0],
+                    "address": device.address,
                 }
                 print(json.dumps(line), file=replies, flush=True)
             print(json.dumps({"ready": True, "speed": clock.speed}), file=replies, flush=True)
@@ -95,12 +103,16 @@ async def _lines(descriptor: int) -> AsyncIterator[str]:
 class SimulatedProcess:
     """`operando simulate` in a process of its own, as a context manager.
 
-    served: the lines that it printed, one an instrument.
+    served: the lines that it printed, one an instrument. by_station: a station starts it and ends
+    it, also one that comes after a station that was killed.
     """
 
-    def __init__(self, bench: Path, *, speed: float | None = None) -> None:
+    def __init__(
+        self, bench: Path, *, speed: float | None = None, by_station: bool = False
+    ) -> None:
         self._bench = bench
         self._speed = speed
+        self._by_station = by_station
         self._process: subprocess.Popen[str] | None = None
         self.served: list[dict[str, str]] = []
 
@@ -108,6 +120,8 @@ class SimulatedProcess:
         command = [sys.executable, "-m", "operando.station", "simulate", str(self._bench)]
         if self._speed is not None:
             command += ["--speed", str(self._speed)]
+        if self._by_station:
+            command.append("--by-station")
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -180,3 +194,124 @@ def bench_at(path: Path, speed: float | None) -> Bench:
     """A bench from its file, at another speed if one is given."""
     bench = load_bench(path)
     return bench if speed is None else at_speed(bench, speed)
+
+
+@contextlib.contextmanager
+def simulation_for(bench: Bench) -> Iterator[None]:
+    """See to it that the simulated instruments of a bench are served while the context lasts.
+
+    One that is served already, at the speed of the bench, is used. At the end a simulation is
+    ended if this station or a killed one of the same bench started it, not if a person did.
+    Raises BadInputError.
+    """
+    found = {
+        name: served(entry.address)
+        for name, entry in bench.instruments.items()
+        if entry.simulated is not None
+    }
+    if not found:
+        raise BadInputError(
+            f"{bench.path.name}: no instrument has a table [instruments.NAME.simulated]; leave "
+            "--simulate out"
+        )
+    absent = [name for name, simulation in found.items() if simulation is None]
+    living = {name: simulation for name, simulation in found.items() if simulation is not None}
+    for name, simulation in living.items():
+        if simulation.speed != bench.speed:
+            raise BadInputError(
+                f"{name} is simulated at speed {simulation.speed:g} already, and this station has "
+                f"{bench.speed:g}; use --speed {simulation.speed:g}, or end that simulation "
+                f"(process {simulation.pid})"
+            )
+        if absent:
+            raise BadInputError(
+                f"{name} is simulated already (process {simulation.pid}), but {absent[0]} is not; "
+                "end that simulation"
+            )
+    if not living:
+        with SimulatedProcess(bench.path, speed=bench.speed, by_station=True):
+            yield
+        return
+    try:
+        yield
+    finally:
+        ours = {one.pid for one in living.values() if one.station == _key(bench.path)}
+        for pid in sorted(ours):
+            _end(bench, pid)
+
+
+def _key(bench: Path) -> str:
+    return str(bench.resolve())
+
+
+END = 10.0
+"""Wall s for a simulation to end."""
+
+
+def _end(bench: Bench, pid: int) -> None:
+    """End a simulation that a killed station left behind."""
+    addresses = [entry.address for entry in bench.instruments.values()]
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        # Its lock shows that the process with this number is still the one that wrote the note.
+        if not any(_pid(served(address)) == pid for address in addresses):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        deadline = time.monotonic() + END
+        while time.monotonic() < deadline:
+            if not any(_pid(served(address)) == pid for address in addresses):
+                return
+            time.sleep(0.02)
+
+
+def _pid(simulation: Served | None) -> int:
+    return 0 if simulation is None else simulation.pid
+
+
+LAB = "simulated-lab.toml"
+
+
+def simulated_lab() -> Path:
+    """The bench file of the built-in simulated lab: a copy of the example on ports of its own.
+
+    A copy is kept while its simulation or station is alive, and as long as its ports are free.
+    """
+    from operando.station.client.discovery import station_of
+    from operando.station.demo import examples_folder
+
+    example = (examples_folder() / LAB).read_text(encoding="utf-8")
+    folder = runtime_directory() / "simulated-lab"
+    path = folder / LAB
+    if path.is_file():
+        with contextlib.suppress(BadInputError):
+            entries = load_bench(path).instruments.values()
+            if station_of(path) or any(served(entry.address) for entry in entries):
+                return path
+            written = path.read_text(encoding="utf-8")
+            same = _PORT.sub("", written) == _PORT.sub("", example)
+            if same and all(map(_is_free, _PORT.findall(written))):
+                return path
+    with contextlib.ExitStack() as stack:
+        for port in dict.fromkeys(_PORT.findall(example)):
+            probe = stack.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            example = example.replace(f"::{port}::", f"::{probe.getsockname()[1]}::")
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}")
+    fresh.write_text(example, encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+_PORT = re.compile(r"(?<=127\.0\.0\.1::)\d+(?=::)")
+
+
+def _is_free(port: str) -> bool:
+    with socket.socket() as probe:
+        if os.name == "posix":  # as the simulation binds it
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(port)))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,109 @@
+"""What the operator tells the station, and what the window says until the station answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+
+from operando.gui.link import StationLink
+from operando.station.client import Done, StationClient
+
+if TYPE_CHECKING:
+    from operando.gui.widgets.notices import NoticeStrip
+
+ALL = "all channels"
+
+
+class Commands:
+    """Commands of one window. Each acts at once; a refusal becomes a notice, never a question.
+
+    changed: called with the names of channels whose `stopping` changed.
+    stopping_all: called with whether a stop of every channel is unanswered.
+    `stopping`: channels that were told to stop and have not answered.
+    """
+
+    def __init__(
+        self,
+        link: StationLink,
+        notices: NoticeStrip,
+        changed: Callable[[Collection[str]], None],
+        stopping_all: Callable[[bool], None],
+    ) -> None:
+        self._link = link
+        self._notices = notices
+        self._changed = changed
+        self._stopping_all = stopping_all
+        self._stops_of_all = 0
+        self.stopping: set[str] = set()
+
+    def pause(self, name: str) -> None:
+        """Open the circuit of a channel and keep its step."""
+        self._give(name, "Pause", lambda client: client.pause(name))
+
+    def resume(self, name: str) -> None:
+        """Go on with a channel."""
+        self._give(name, "Resume", lambda client: client.resume(name))
+
+    def acknowledge(self, name: str) -> None:
+        """Say that what happened on a channel has been seen."""
+        self._give(name, "Acknowledge", lambda client: client.acknowledge(name))
+
+    def stop(self, name: str) -> None:
+        """Stop a channel, without asking: stopping is always safe."""
+        self._stop(name, lambda client: client.abort(name), {name}, lambda: None)
+
+    def stop_all(self, under_way: Collection[str], then: Callable[[], None] | None = None) -> None:
+        """Stop every run. under_way: channels that are known to have one.
+
+        then: called when every output was read back off.
+        """
+        self._stops_of_all += 1
+        self._stopping_all(True)
+        self._stop(ALL, lambda client: client.stop_all(), under_way, then or (lambda: None))
+
+    def answered_by_state(self, name: str) -> None:
+        """The station itself says now that this channel is stopping."""
+        self.stopping.discard(name)
+
+    def _stop(
+        self,
+        target: str,
+        work: Callable[[StationClient], Done],
+        names: Collection[str],
+        then: Callable[[], None],
+    ) -> None:
+        self.stopping.update(names)
+        self._changed(names)
+
+        def finish(problem: str) -> None:
+            self.stopping.difference_update(names)
+            if target == ALL:
+                self._stops_of_all -= 1
+                self._stopping_all(self._stops_of_all > 0)
+            self._changed(names)
+            if not problem:
+                then()
+
+        self._give(target, "Stop", work, finish)
+
+    def _give(
+        self,
+        target: str,
+        what: str,
+        work: Callable[[StationClient], Done],
+        finish: Callable[[str], None] = lambda problem: None,
+    ) -> None:
+        key = f"command-{target.replace(' ', '-')}"
+        self._notices.clear(key)
+
+        def end(problem: str) -> None:
+            if problem:
+                self._notices.say(key, "bad", f"{what} {target}: {problem}")
+            finish(problem)
+
+        def failed(error: Exception) -> None:
+            # A stop that was not answered may have been carried out, or not: nobody here knows.
+            unknown = " Whether it was carried out is not known." if what == "Stop" else ""
+            end(f"{str(error).rstrip('.')}.{unknown}")
+
+        self._link.command(work, lambda done: end("" if done.ok else done.message), failed)

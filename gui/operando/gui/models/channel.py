@@ -1,0 +1,244 @@
+"""A channel as an operator reads it: every text, sign and permission of a card, ready to show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from operando.gui.models.units import (
+    charge_text,
+    current_text,
+    display,
+    duration_text,
+)
+from operando.gui.theme import Tone
+from operando.station.client import UNDER_WAY, ChannelStatus, State
+
+GLYPHS: Mapping[State, str] = {
+    "idle": "○",
+    "preparing": "◔",
+    "running": "▶",
+    "paused": "❚❚",
+    "held": "◆",
+    "completed": "✓",
+    "tripped": "▲",
+    "aborted": "■",
+    "faulted": "✕",
+    "refused": "⊘",
+    "killed": "✕",
+}
+"""Signs of the states, all in DejaVu Sans; state is never said by colour alone."""
+
+TONES: Mapping[State, Tone] = {
+    "idle": "idle",
+    "preparing": "active",
+    "running": "active",
+    "paused": "notice",
+    "held": "notice",
+    "completed": "good",
+    "tripped": "bad",
+    "aborted": "idle",
+    "faulted": "bad",
+    "refused": "notice",
+    "killed": "bad",
+}
+"""What a state means as long as nothing else is wrong."""
+
+WORDS: Mapping[State, str] = {"killed": "killed: the station died"}
+"""States that need more than their name."""
+
+NOT_VERIFIED = "OUTPUT NOT VERIFIED: assume that it is ON"
+
+SHORT = 48
+"""Letters of a reason that a state text holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """What a card or the head of a page shows of a channel; every text is ready, "" is nothing.
+
+    reason: why it is in its state, or why an instrument of it cannot be used.
+    voltage ... charge: last committed readings; "—" when not known or not valid.
+    stale: these readings are older than they should be, or the station is lost.
+    old: the quantities among them whose own reading is older than it should be.
+    age_text: wall time since the newest of them. progress: 0 ... 1.
+    elapsed, time_left: laboratory time. output_text: what is known of the output.
+    can_...: which buttons can be pressed; a stop can be whenever a run may be under way.
+    """
+
+    name: str
+    cell: str
+    state_text: str
+    glyph: str
+    tone: Tone
+    reason: str
+    voltage: str
+    current: str
+    pressure: str
+    charge: str
+    stale: bool
+    age_text: str
+    step: str
+    cycle: str
+    progress: float | None
+    progress_text: str
+    time_left: str
+    elapsed: str
+    protocol: str
+    attention: bool
+    output_text: str
+    can_start: bool
+    can_pause: bool
+    can_resume: bool
+    can_stop: bool
+    can_acknowledge: bool
+    stopping: bool
+    simulated: bool
+    old: frozenset[str] = frozenset()
+
+
+def channel_view(
+    status: ChannelStatus, *, current: bool, speed: float, unseen: float | None = None
+) -> ChannelView:
+    """What to show of a channel.
+
+    current: whether the station is heard; if not, nothing here claims to be the present state.
+    speed: laboratory seconds a wall second. unseen: wall s since the station's last sign of life,
+    used when it is not heard; None when not known.
+    """
+    under_way = status.state in UNDER_WAY
+    aged = _is_older(status.age, status.stale_after)
+    progress = _fraction(status.progress)
+    return ChannelView(
+        name=status.name,
+        cell=status.cell.name if status.cell is not None else "no cell",
+        state_text=_state_text(status, current=current),
+        glyph=GLYPHS[status.state],
+        tone=_tone(status, current=current, aged=aged),
+        reason=_reason(status),
+        voltage=display("voltage").text(_value(status, "voltage")),
+        current=current_text(_value(status, "current")),
+        pressure=display("pressure").text(_value(status, "pressure")),
+        charge=charge_text(_value(status, "charge")),
+        stale=aged or not current,
+        age_text=_age_text(status, current=current, speed=speed, unseen=unseen),
+        step=_step_text(status),
+        cycle=f"cycle {status.cycle}" if status.cycle > 0 else "",
+        progress=progress,
+        progress_text="" if progress is None else f"{math.floor(100.0 * progress + 1e-9)} %",
+        time_left=(
+            f"{duration_text(status.time_left)} left"
+            if under_way and status.time_left is not None
+            else ""
+        ),
+        elapsed="" if status.elapsed is None else duration_text(status.elapsed),
+        protocol=status.title or status.protocol,
+        attention=status.attention,
+        output_text=_output_text(status, current=current),
+        can_start=current and not under_way and not status.attention and not status.stopping,
+        can_pause=current and status.state == "running" and not status.stopping,
+        can_resume=current and status.state in {"paused", "held"} and not status.stopping,
+        can_stop=not current or under_way or status.stopping,
+        can_acknowledge=current and status.attention,
+        stopping=status.stopping,
+        simulated=status.simulated,
+        old=_old_quantities(status),
+    )
+
+
+def _state_text(status: ChannelStatus, *, current: bool) -> str:
+    text = WORDS.get(status.state, status.state)
+    if status.stopping:
+        text = "stopping…"
+    elif status.state == "held" and status.reason:
+        text = f"held: {_short(status.reason)}"
+    elif TONES[status.state] == "bad" and not status.attention:
+        text = f"{status.state}, acknowledged"
+    return text if current else f"{text} (last seen)"
+
+
+def _tone(status: ChannelStatus, *, current: bool, aged: bool) -> Tone:
+    if status.attention or _output_in_doubt(status):
+        return "bad"
+    tone = TONES[status.state]
+    if tone == "bad":
+        # Acknowledged and read back off: red is for what still wants somebody.
+        tone = "idle"
+    if status.stopping or (aged and tone == "active"):
+        tone = "notice"
+    return "idle" if not current and tone in {"active", "good"} else tone
+
+
+def _output_in_doubt(status: ChannelStatus) -> bool:
+    over = status.state not in UNDER_WAY and not status.stopping
+    return status.output == "unknown" or (status.output == "on" and over)
+
+
+def _output_text(status: ChannelStatus, *, current: bool) -> str:
+    if _output_in_doubt(status):
+        return NOT_VERIFIED
+    if status.output == "on":
+        return "" if current else "output was on when last seen"
+    return "output read back off" if current else "output was off when last seen"
+
+
+def _reason(status: ChannelStatus) -> str:
+    if status.reason or status.state in UNDER_WAY:
+        return status.reason
+    problems = (tool for tool in status.instruments if tool.problem)
+    return next((f"{tool.name} cannot be used: {tool.problem}" for tool in problems), "")
+
+
+def _age_text(status: ChannelStatus, *, current: bool, speed: float, unseen: float | None) -> str:
+    if not current:
+        return "last seen before" if unseen is None else f"last seen {duration_text(unseen)} ago"
+    if status.state not in UNDER_WAY:
+        return "at the end of the run" if status.latest else ""
+    if status.age is None:
+        return ""
+    wall = max(0.0, status.age) / speed
+    if wall >= 1.0:
+        return f"{duration_text(wall)} ago"
+    # At a high speed readings can be too old in less than a second of the wall.
+    return f"{wall:.1f} s ago" if _is_older(status.age, status.stale_after) else "now"
+
+
+def _step_text(status: ChannelStatus) -> str:
+    if status.step_index < 1:
+        return status.step
+    return f"step {status.step_index}" + (f" · {status.step}" if status.step else "")
+
+
+def _old_quantities(status: ChannelStatus) -> frozenset[str]:
+    if status.state not in UNDER_WAY or not status.latest:
+        return frozenset()
+    newest = max(reading.time for reading in status.latest.values()) + (status.age or 0.0)
+    return frozenset(
+        name
+        for name, reading in status.latest.items()
+        if _is_older(newest - reading.time, status.stale_after)
+    )
+
+
+def _is_older(age: float | None, most: float | None) -> bool:
+    return age is not None and most is not None and age > most
+
+
+def _value(status: ChannelStatus, quantity: str) -> float | None:
+    reading = status.latest.get(quantity)
+    return None if reading is None else reading.value
+
+
+def _fraction(progress: float | None) -> float | None:
+    if progress is None or not math.isfinite(progress):
+        return None
+    return min(1.0, max(0.0, progress))
+
+
+def _short(reason: str) -> str:
+    """The beginning of a reason, whole words of it."""
+    clause = reason.partition(";")[0].strip()
+    if len(clause) <= SHORT:
+        return clause
+    return clause[:SHORT].rpartition(" ")[0].rstrip(",:") + "…"

@@ -1,0 +1,1 @@
+"""What the window draws: thin widgets around the view-models."""

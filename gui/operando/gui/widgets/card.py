@@ -1,0 +1,353 @@
+"""One channel on the grid: what state it is in, what it reads, and what can be done about it."""
+
+from __future__ import annotations
+
+from PyQt6.QtCore import QEvent, QRectF, Qt, pyqtSignal
+from PyQt6.QtGui import (
+    QColor,
+    QEnterEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPainterPath,
+    QPaintEvent,
+    QPen,
+)
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from operando.gui.models.channel import NOT_VERIFIED, ChannelView
+from operando.gui.theme import BODY, LARGE, RADIUS, READOUT, SMALL, SPACE, Theme
+from operando.gui.widgets.style import (
+    Alert,
+    Badge,
+    Kind,
+    Line,
+    Paragraph,
+    Progress,
+    Role,
+    button,
+    font,
+    mix,
+)
+from operando.gui.widgets.trend import Trend
+from operando.station.client import Rows
+
+STRIPE = 4
+"""Width of the coloured stripe at a card's left, px."""
+
+TREND = "voltage"
+"""What the small trend shows."""
+
+
+class ChannelCard(QFrame):
+    """A channel as a card. Signals carry its name.
+
+    opened: the channel's page is wanted. The others: commands; the card does nothing by itself.
+    """
+
+    opened = pyqtSignal(str)
+    start_requested = pyqtSignal(str)
+    pause_requested = pyqtSignal(str)
+    resume_requested = pyqtSignal(str)
+    stop_requested = pyqtSignal(str)
+    acknowledge_requested = pyqtSignal(str)
+
+    def __init__(self, theme: Theme, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self._theme = theme
+        self._view: ChannelView | None = None
+        self._under_pointer = False
+        self.setObjectName(f"card-{name}")
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self._lines: list[Line | Paragraph] = []
+
+        self._cell = self._line("cell", "muted", BODY)
+        self._age = Badge(theme, "notice")
+        self._age.setObjectName(f"age-{name}")
+        self._age.hide()
+        self._state = Badge(theme)
+        self._state.setObjectName(f"state-{name}")
+        self._voltage = self._line("voltage", "text", READOUT, bold=True)
+        self._current = self._line("current", "text", LARGE - 1)
+        self._pressure = self._line("pressure", "text", LARGE - 1)
+        self._alert = Alert(theme)
+        self._alert.setObjectName(f"alert-{name}")
+        self.trend = Trend(theme, TREND, lambda value: f"{value:.2f} V")
+        self._step = self._line("step", "text", SMALL + 1)
+        self._percent = self._line("progress-text", "muted", SMALL + 1, right=True)
+        self._percent.setFixedWidth(6 * SPACE)
+        self._left = self._line("left", "muted", SMALL + 1, right=True)
+        self._left.setFixedWidth(17 * SPACE)
+        self._progress = Progress(theme)
+        self._progress.setObjectName(f"progress-{name}")
+        self._reason = Paragraph(theme)
+        self._reason.setObjectName(f"reason-{name}")
+        self._lines.append(self._reason)
+        self._start = self._button("start", "Start…", "accent", self.start_requested)
+        self._pause = self._button("pause", "Pause", "plain", self.pause_requested)
+        self._resume = self._button("resume", "Resume", "accent", self.resume_requested)
+        self._acknowledge = self._button(
+            "acknowledge", "Acknowledge", "plain", self.acknowledge_requested
+        )
+        self._stop = self._button("stop", "Stop", "stop", self.stop_requested)
+        self._compose()
+
+    @property
+    def view(self) -> ChannelView | None:
+        """What it shows."""
+        return self._view
+
+    def show_view(self, view: ChannelView) -> None:
+        """Show a channel as it is now; only what differs is drawn again."""
+        before, self._view = self._view, view
+        if view == before:
+            return
+        dim = view.stale
+        plain: Role = "faint" if dim else "text"
+        self._cell.set_text(view.cell)
+        # When the whole station is lost the strip says so; sixteen amber ages would shout.
+        lost = view.age_text.startswith("last seen")
+        self._age.show_state(view.age_text, "idle" if lost else "notice", dim=lost)
+        self._age.setVisible(view.stale and bool(view.age_text))
+        self._state.show_state(
+            state_badge(view), view.tone, strong=view.attention, dim=dim and not view.attention
+        )
+        self._state.setToolTip(view.state_text)
+        for line, text in (
+            (self._voltage, view.voltage),
+            (self._current, view.current),
+            (self._pressure, view.pressure),
+            (self._step, _step(view)),
+        ):
+            line.set_text(text)
+            line.set_role(plain)
+        quiet: Role = "faint" if dim else "muted"
+        self._percent.set_text(view.progress_text)
+        self._percent.set_role(quiet)
+        self._left.set_text(view.time_left)
+        self._left.set_role(quiet)
+        self._left.setVisible(not view.reason and bool(view.time_left))
+        self._progress.show_progress(view.progress, view.tone, dim=dim)
+        self._alert.warn(view.output_text if view.output_text == NOT_VERIFIED else "")
+        self._reason.set_text(_words(view))
+        urgent = view.attention or (view.reason and not dim)
+        self._reason.set_role("text" if urgent else quiet)
+        self.trend.set_dim(dim)
+        self._buttons(view)
+        if before is None or _spoken(before) != _spoken(view):
+            says = "\n".join(part for part in (view.reason, view.output_text) if part)
+            self.setToolTip(says)
+            self.setAccessibleName(f"Channel {view.name}, {view.cell}: {view.state_text}")
+            self.setAccessibleDescription(says)
+        if before is None or _frame(before) != _frame(view):
+            self.update()
+
+    def apply_rows(self, rows: Rows) -> None:
+        """Continue the trend; `rows` are of this channel's run."""
+        if TREND in rows.quantities:
+            self.trend.append(*rows.quantities[TREND])
+
+    def set_theme(self, theme: Theme) -> None:
+        """Draw in another appearance."""
+        self._theme = theme
+        for widget in self.findChildren(QWidget):
+            if isinstance(widget, Line | Paragraph | Badge | Alert | Progress | Trend):
+                widget.set_theme(theme)
+        self.update()
+
+    # ---- Qt --------------------------------------------------------------------------------
+
+    def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802 - Qt's name
+        """A click anywhere but on a button opens the channel."""
+        if event is not None and event.button() == Qt.MouseButton.LeftButton:
+            if self.rect().contains(event.position().toPoint()):
+                self.opened.emit(self.name)
+            event.accept()
+
+    def mousePressEvent(self, event: QMouseEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Taken, so that the release comes here too."""
+        if event is not None:
+            event.accept()
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Enter opens the channel."""
+        if event is not None and event.key() in {Qt.Key.Key_Return, Qt.Key.Key_Enter}:
+            self.opened.emit(self.name)
+            return
+        super().keyPressEvent(event)
+
+    def enterEvent(self, event: QEnterEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Say that it can be clicked."""
+        self._under_pointer = True
+        self.update()
+
+    def leaveEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """No longer."""
+        self._under_pointer = False
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Draw the card: surface, border, and the stripe in the colour of its state."""
+        theme, view = self._theme, self._view
+        tone = theme.idle if view is None else theme.tone(view.tone)
+        attention = view is not None and view.attention
+        if view is not None and view.stale and not attention:
+            tone = mix(tone, theme.surface, 0.45)
+        width = 2.0 if attention or self.hasFocus() else 1.0
+        edge = theme.accent if self.hasFocus() else tone if attention else theme.line
+        if edge == theme.line and self._under_pointer:
+            edge = theme.faint
+        surface = mix(tone, theme.surface, 0.07) if attention else theme.surface
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        inset = width / 2
+        shape = QRectF(self.rect()).adjusted(inset, inset, -inset, -inset)
+        outline = QPainterPath()
+        outline.addRoundedRect(shape, RADIUS, RADIUS)
+        painter.fillPath(outline, QColor(surface))
+        painter.save()
+        painter.setClipPath(outline)
+        painter.fillRect(QRectF(0.0, 0.0, STRIPE + 1.0, float(self.height())), QColor(tone))
+        painter.restore()
+        painter.setPen(QPen(QColor(edge), width))
+        painter.drawPath(outline)
+        painter.end()
+
+    # ---- below -----------------------------------------------------------------------------
+
+    def _line(
+        self, what: str, role: Role, size: int, *, bold: bool = False, right: bool = False
+    ) -> Line:
+        made = Line(self._theme, role, size=size, bold=bold, align="right" if right else "left")
+        made.setObjectName(f"{what}-{self.name}")
+        self._lines.append(made)
+        return made
+
+    def _button(self, what: str, text: str, kind: Kind, signal: object) -> QPushButton:
+        made = button(text, kind, f"{what}-{self.name}")
+        made.setAccessibleName(f"{text.rstrip('…')} {self.name}")
+        made.clicked.connect(lambda: signal.emit(self.name))  # type: ignore[attr-defined]
+        if what != "stop":
+            made.hide()
+        return made
+
+    def _buttons(self, view: ChannelView) -> None:
+        for made, shown in (
+            (self._start, view.can_start),
+            (self._pause, view.can_pause),
+            (self._resume, view.can_resume),
+            (self._acknowledge, view.can_acknowledge),
+        ):
+            if made.isHidden() == shown:
+                made.setVisible(shown)
+        # Pressing it again while it stops does no harm, and may be what somebody needs.
+        self._stop.setEnabled(view.can_stop or view.stopping)
+        text = "Stopping…" if view.stopping else "Stop"
+        if self._stop.text() != text:
+            self._stop.setText(text)
+
+    def _middle(self) -> QWidget:
+        """Trend and warning, as tall with the warning as without: Stop keeps its place."""
+        middle = QWidget()
+        middle.setMinimumHeight(8 * SPACE)
+        middle.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        column = QVBoxLayout(middle)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACE // 2)
+        column.addWidget(self._alert)
+        column.addWidget(self.trend, 1)
+        return middle
+
+    def _compose(self) -> None:
+        name = Line(self._theme, "text", size=LARGE, bold=True)
+        name.set_text(self.name)
+        name.setFixedWidth(name.sizeHint().width() + 2)
+        head = QHBoxLayout()
+        head.setSpacing(SPACE)
+        head.addWidget(name)
+        head.addWidget(self._cell, 1)
+        head.addWidget(self._age)
+        head.addWidget(self._state)
+
+        readouts = QHBoxLayout()
+        readouts.setSpacing(SPACE)
+        for line, caption, share in (
+            (self._voltage, "Voltage", 7),
+            (self._current, "Current", 5),
+            (self._pressure, "Stack pressure", 5),
+        ):
+            below = Line(self._theme, "faint", size=SMALL)
+            below.set_text(caption)
+            column = QVBoxLayout()
+            column.setSpacing(1)
+            column.addStretch(1)
+            column.addWidget(line)
+            column.addSpacing(0 if line is self._voltage else 2)  # one baseline
+            column.addWidget(below)
+            readouts.addLayout(column, share)
+
+        where = QHBoxLayout()
+        where.setSpacing(SPACE)
+        where.addWidget(self._step, 1)
+        where.addWidget(self._percent)
+
+        words = QHBoxLayout()
+        words.setSpacing(SPACE)
+        words.addWidget(self._reason, 1)
+        words.addWidget(self._left, 0, Qt.AlignmentFlag.AlignTop)
+
+        actions = QHBoxLayout()
+        actions.setSpacing(SPACE)
+        for made in (self._start, self._resume, self._pause, self._acknowledge):
+            actions.addWidget(made)
+        actions.addStretch(1)
+        actions.addWidget(self._stop)
+        self._stop.setMinimumWidth(13 * SPACE)  # of "Stopping…", so that it keeps its width
+        self._stop.setFont(font(BODY, bold=True))
+
+        column = QVBoxLayout(self)
+        column.setContentsMargins(2 * SPACE + STRIPE, SPACE + 4, 2 * SPACE, SPACE + 4)
+        column.setSpacing(0)
+        column.addLayout(head)
+        column.addSpacing(SPACE)
+        column.addLayout(readouts)
+        column.addSpacing(SPACE)
+        column.addWidget(self._middle(), 1)
+        column.addSpacing(SPACE // 2)
+        column.addLayout(where)
+        column.addSpacing(SPACE // 2)
+        column.addWidget(self._progress)
+        column.addSpacing(SPACE)
+        column.addLayout(words)
+        column.addSpacing(SPACE)
+        column.addLayout(actions)
+
+
+def state_badge(view: ChannelView) -> str:
+    """Glyph and word of a state in a few letters; the reason and the age stand beside it."""
+    word = view.state_text.removesuffix(" (last seen)").partition(":")[0]
+    return f"{view.glyph} {word[:1].upper()}{word[1:]}"
+
+
+def _frame(view: ChannelView) -> tuple[object, ...]:
+    return view.tone, view.attention, view.stale
+
+
+def _spoken(view: ChannelView) -> tuple[str, ...]:
+    return view.state_text, view.reason, view.output_text
+
+
+def _step(view: ChannelView) -> str:
+    return " · ".join(part for part in (view.step, view.cycle) if part)
+
+
+def _words(view: ChannelView) -> str:
+    """Why it is in this state, else what it does."""
+    if view.reason:
+        return view.reason
+    parts = [view.protocol, view.elapsed]
+    if view.output_text != NOT_VERIFIED and (view.stale or not view.time_left):
+        parts.append(view.output_text)
+    return " · ".join(part for part in parts if part)

@@ -1,0 +1,236 @@
+"""Capacity and coulombic efficiency by cycle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pyqtgraph as pg
+from PyQt6.QtCore import QEvent, QPointF, QRectF, Qt
+from PyQt6.QtGui import QColor, QPainter, QPen, QPolygonF
+from PyQt6.QtWidgets import QFrame
+
+from operando.gui.models.run import cycle_text, is_whole
+from operando.gui.theme import Theme
+from operando.gui.widgets.plot_style import Axis, Frame, PixelItem, grid, tag
+from operando.station.client import CycleRow
+
+RIGHT_AXIS = 58
+"""Width of the axis of the efficiency, px."""
+
+LEAST_EFFICIENCY = 0.5
+"""Shortest span of the axis of the efficiency, %."""
+
+
+class CycleBox(pg.ViewBox):  # type: ignore[misc]
+    """The area of the plot; it always shows all cycles."""
+
+    def __init__(self) -> None:
+        super().__init__(enableMenu=False, enableMouse=False, defaultPadding=0.0)
+        self.disableAutoRange()
+
+
+class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
+    """Charge (open circles) and discharge (filled) on the left axis, efficiency (diamonds) on the
+    right one, in %. A cycle that is not whole is drawn faint and its efficiency not at all.
+    """
+
+    def __init__(self, theme: Theme) -> None:
+        self._box = CycleBox()
+        self._left, self._right, self._bottom = Axis("left"), Axis("right"), Axis("bottom")
+        self._right.setWidth(RIGHT_AXIS)
+        self._bottom.integers = True
+        super().__init__(
+            viewBox=self._box,
+            axisItems={"left": self._left, "right": self._right, "bottom": self._bottom},
+        )
+        # Its range is that of the efficiency and not that of the view.
+        self._right.unlinkFromView()
+        self.getPlotItem().showAxis("right")
+        self.setObjectName("plot-cycles")
+        self.setAccessibleName("Capacity and coulombic efficiency by cycle")
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.hideButtons()
+        self.getPlotItem().setMenuEnabled(False)
+        self.getPlotItem().layout.setContentsMargins(0, 2, 0, 0)
+        self._theme = theme
+        self._rows: Sequence[CycleRow] = ()
+        self._mass: float | None = None
+        self._efficiency = (99.0, 101.0)
+        self._cursor: CycleRow | None = None
+        self._under = PixelItem(-10.0, self._draw_under)
+        self._points = PixelItem(0.0, self._draw_points)
+        self._over = PixelItem(10.0, self._draw_over)
+        for item in (self._under, self._points, self._over):
+            self._box.addItem(item, ignoreBounds=True)
+        self.scene().sigMouseMoved.connect(self._moved)
+        self.set_theme(theme)
+        self.set_cycles(())
+
+    def copy(self, theme: Theme) -> CyclePlot:
+        """Another plot that shows the same, without a cursor."""
+        made = CyclePlot(theme)
+        made._mass = self._mass
+        made.set_theme(theme)
+        made.set_cycles(self._rows)
+        return made
+
+    @property
+    def unit(self) -> str:
+        """Unit of the capacity axis."""
+        return "mAh" if self._mass is None else "mAh/g"
+
+    def set_theme(self, theme: Theme) -> None:
+        """Show in another appearance."""
+        self._theme = theme
+        self.setBackground(theme.surface)
+        self._left.name(f"Capacity / {self.unit}", theme, theme.charge)
+        self._right.name("Efficiency / %", theme, theme.muted)
+        self._bottom.name("Cycle", theme)
+        self.update_marks()
+
+    def set_mass(self, mass: float | None) -> None:
+        """Show specific capacities. mass: of active material, kg; None for capacities."""
+        if mass != self._mass:
+            self._mass = mass
+            self._left.name(f"Capacity / {self.unit}", self._theme, self._theme.charge)
+            self.set_cycles(self._rows)
+
+    def set_cycles(self, rows: Sequence[CycleRow]) -> None:
+        """Show these cycles."""
+        self._rows = rows
+        self._cursor = None
+        numbers = [row.cycle for row in rows]
+        first, last = (min(numbers), max(numbers)) if numbers else (1, 5)
+        last = max(last, first + 4)
+        self._box.setXRange(first - 0.5, last + 0.5, padding=0.0)
+        capacities = [
+            self._capacity(value)
+            for row in rows
+            if is_whole(row) or len(rows) == 1
+            for value in (row.charge_capacity, row.discharge_capacity)
+            if value is not None
+        ] or [
+            self._capacity(value)
+            for row in rows
+            for value in (row.charge_capacity, row.discharge_capacity)
+            if value is not None
+        ]
+        low, high = (min(capacities), max(capacities)) if capacities else (0.0, 1.0)
+        # From zero unless the cycles differ by little: a fade of 1 % shall be seen.
+        if high - low > 0.4 * high or len(capacities) < 3:
+            low = 0.0
+        span = max(high - low, 0.02 * high, 1e-9)
+        self._box.setYRange(low - 0.08 * span, high + 0.36 * span, padding=0.0)
+        shares = [
+            100.0 * row.coulombic_efficiency
+            for row in rows
+            if is_whole(row) and row.coulombic_efficiency
+        ]
+        bottom, top = (min(shares), max(shares)) if shares else (99.0, 100.0)
+        wide = max(top - bottom, LEAST_EFFICIENCY)
+        middle = 0.5 * (top + bottom)
+        self._efficiency = middle - 0.62 * wide, middle + 0.94 * wide
+        self._right.setRange(*self._efficiency)
+        self.update_marks()
+
+    def update_marks(self) -> None:
+        """Draw everything again."""
+        for item in (self._under, self._points, self._over):
+            item.update()
+
+    # ---- below -----------------------------------------------------------------------------
+
+    def _capacity(self, charge: float) -> float:
+        return charge / 3.6 if self._mass is None else charge / 3.6 / (1e3 * self._mass)
+
+    def _moved(self, at: QPointF) -> None:
+        found = None
+        if self._box.sceneBoundingRect().contains(at):
+            here = self._box.mapSceneToView(at).x()
+            found = min(self._rows, key=lambda row: abs(row.cycle - here), default=None)
+        if found != self._cursor:
+            self._cursor = found
+            self._over.update()
+
+    def leaveEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
+        """The pointer left."""
+        super().leaveEvent(event)
+        self._cursor = None
+        self._over.update()
+
+    def _draw_under(self, painter: QPainter, frame: Frame) -> None:
+        x = self._bottom.marks(frame.left, frame.right, frame.area.width())
+        y = self._left.marks(frame.bottom, frame.top, frame.area.height())
+        grid(painter, frame, self._theme, x, y)
+
+    def _draw_points(self, painter: QPainter, frame: Frame) -> None:
+        theme = self._theme
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing, True)
+        each = frame.area.width() / max(frame.right - frame.left, 1.0)
+        radius = min(3.5, max(1.5, 0.3 * each))
+        low, high = self._efficiency
+        trail: list[QPointF] = []
+        for row in self._rows:
+            x, whole = frame.x(row.cycle), is_whole(row)
+            ink = QColor(theme.charge)
+            ink.setAlpha(255 if whole else 110)
+            for value, filled in ((row.charge_capacity, False), (row.discharge_capacity, True)):
+                if value is None:
+                    continue
+                painter.setPen(QPen(ink, 1.4))
+                painter.setBrush(ink if filled else QColor(theme.surface))
+                painter.drawEllipse(QPointF(x, frame.y(self._capacity(value))), radius, radius)
+            if whole and row.coulombic_efficiency is not None:
+                share = (100.0 * row.coulombic_efficiency - low) / (high - low)
+                trail.append(QPointF(x, frame.area.bottom() - share * frame.area.height()))
+        ink = QColor(theme.muted)
+        painter.setPen(QPen(ink, 1.0))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawPolyline(QPolygonF(trail))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(ink)
+        for at in trail:
+            painter.drawPolygon(_diamond(at, radius + 1.0))
+
+    def _draw_over(self, painter: QPainter, frame: Frame) -> None:
+        theme, area = self._theme, frame.area
+        if not self._rows:
+            tag(
+                painter,
+                theme,
+                "no cycle yet",
+                theme.muted,
+                QPointF(area.left() + 8, area.top() + 6),
+            )
+            return
+        if self._cursor is not None:
+            x = round(frame.x(self._cursor.cycle))
+            painter.setPen(QPen(QColor(theme.faint), 1.0))
+            painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
+            tag(
+                painter,
+                theme,
+                cycle_text(self._cursor),
+                theme.text,
+                QPointF(area.right() - 4, area.top() + 2),
+                "right",
+                solid=True,
+            )
+            return
+        box = QRectF(area.left() + 2, 0, 0, 0)
+        for text, ink in (
+            ("○ charge", theme.charge),
+            ("● discharge", theme.charge),
+            ("◆ efficiency", theme.muted),
+        ):
+            box = tag(painter, theme, text, ink, QPointF(box.right() + 4, area.top() + 2))
+
+
+def _diamond(at: QPointF, radius: float) -> QPolygonF:
+    angles = (0.0, 0.5 * math.pi, math.pi, 1.5 * math.pi)
+    return QPolygonF(
+        [QPointF(at.x() + radius * np.cos(a), at.y() + radius * np.sin(a)) for a in angles]
+    )

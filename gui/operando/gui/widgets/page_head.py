@@ -1,0 +1,247 @@
+"""The head of a channel's page: who, in what state and why, what it reads, what can be done."""
+
+from __future__ import annotations
+
+from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+
+from operando.gui.models.channel import NOT_VERIFIED, ChannelView
+from operando.gui.models.units import UNKNOWN
+from operando.gui.theme import LARGE, READOUT, SMALL, SPACE, Theme
+from operando.gui.widgets.card import state_badge
+from operando.gui.widgets.style import (
+    Alert,
+    Badge,
+    Kind,
+    Line,
+    Paragraph,
+    Progress,
+    Role,
+    SimulatedMark,
+    button,
+)
+
+READOUTS = (
+    ("voltage", "Voltage"),
+    ("current", "Current"),
+    ("pressure", "Stack pressure"),
+    ("charge", "Charge"),
+)
+
+COMMANDS: tuple[tuple[str, str, Kind], ...] = (
+    ("start", "Start…", "accent"),
+    ("resume", "Resume", "accent"),
+    ("pause", "Pause", "plain"),
+    ("acknowledge", "Acknowledge", "plain"),
+    ("stop", "Stop", "danger"),
+)
+
+
+class PageHead(QFrame):
+    """Two rows: name, state and commands; readouts, step and progress. A third says why."""
+
+    back = pyqtSignal()
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self.setObjectName("page-head")
+        self._theme = theme
+        self._view: ChannelView | None = None
+        self._commands = True
+        self._lost = ""
+        self._back = button("←  Back", "quiet", "page-back")
+        self._back.setAccessibleName("Back to all channels")
+        self._back.clicked.connect(self.back)
+        self._name = self._line("name", "text", LARGE, bold=True)
+        self._cell = self._line("cell", "muted", LARGE)
+        self._state = Badge(theme)
+        self._state.setObjectName("page-state")
+        self._age = Badge(theme, "notice")
+        self._age.setObjectName("page-age")
+        self._age.hide()
+        self._mark = SimulatedMark(theme)
+        self._mark.setObjectName("page-simulated")
+        self._readouts = {
+            name: self._line(name, "text", READOUT, bold=True) for name, _ in READOUTS
+        }
+        self._captions: list[Line] = []
+        self._step = self._line("step", "text", LARGE)
+        self._percent = self._line("progress-text", "text", LARGE)
+        self._left = self._line("time-left", "muted", SMALL)
+        self._progress = Progress(theme)
+        self._progress.setObjectName("page-progress")
+        self._alert = Alert(theme)
+        self._alert.setObjectName("page-alert")
+        self._reason = Paragraph(theme, lines=1)
+        self._reason.setObjectName("page-reason")
+        self._buttons: dict[str, QPushButton] = {}
+        for word, text, kind in COMMANDS:
+            made = button(text, kind, f"page-{word}")
+            made.setAccessibleName(text.rstrip("…"))
+            self._buttons[word] = made
+        self._compose()
+
+    def button(self, word: str) -> QPushButton:
+        """The button of a command: start, pause, resume, stop, acknowledge."""
+        return self._buttons[word]
+
+    def set_commands(self, shown: bool) -> None:
+        """Show the commands, or none: a past record has none."""
+        self._commands = shown
+        for made in self._buttons.values():
+            made.setVisible(shown)
+
+    def show_waiting(self, run: str) -> None:
+        """Say that a record is being read."""
+        self._view = None
+        self._name.set_text(run)
+        self._cell.set_text("")
+        self._fit_names()
+        self._state.show_state("reading…", "idle")
+        for line in (*self._readouts.values(), self._step, self._percent, self._left):
+            line.set_text("")
+        self._progress.show_progress(None, "idle")
+        self._alert.warn("")
+        self._reason.set_text("")
+        self._reason.hide()
+        self._mark.hide()
+        self._age.hide()
+
+    def set_lost(self, why: str) -> None:
+        """Say that the station is not heard, and why; "" when it is."""
+        self._lost = why
+        if self._view is not None:
+            self.show_view(self._view)
+        self._say()
+
+    def show_view(self, view: ChannelView) -> None:
+        """Show a channel as it is, or as it was last seen."""
+        self._view = view
+        dim = view.stale or bool(self._lost)
+        plain: Role = "faint" if dim else "text"
+        self._name.set_text(view.name)
+        self._cell.set_text(view.cell)
+        self._fit_names()
+        self._state.show_state(
+            state_badge(view), view.tone, strong=view.attention, dim=dim and not view.attention
+        )
+        self._state.setToolTip(view.state_text)
+        self._age.show_state(view.age_text, "notice")
+        self._age.setVisible(dim and bool(view.age_text))
+        self._mark.show_simulated(view.simulated)
+        for name, text in (
+            ("voltage", view.voltage),
+            ("current", view.current),
+            ("pressure", view.pressure),
+            ("charge", view.charge),
+        ):
+            self._readouts[name].set_text(text or UNKNOWN)
+            old = dim or name in view.old
+            self._readouts[name].set_role("faint" if old else "text")
+        where = " · ".join(part for part in (view.step, view.cycle) if part)
+        self._step.set_text(where or UNKNOWN)
+        self._step.set_role(plain)
+        self._step.setToolTip(view.protocol)
+        self._percent.set_text(view.progress_text or view.elapsed or UNKNOWN)
+        self._percent.set_role(plain)
+        self._left.set_text(view.time_left or ("Lasted" if not view.progress_text else "Progress"))
+        self._progress.show_progress(view.progress, view.tone, dim=dim)
+        self._show_buttons(view)
+        self._say()
+        self.setAccessibleName(f"{view.name}, {view.cell}: {view.state_text}")
+
+    def set_theme(self, theme: Theme) -> None:
+        """Show in another appearance."""
+        self._theme = theme
+        for widget in self.findChildren(QWidget):
+            if isinstance(widget, Line | Paragraph | Badge | Alert | Progress | SimulatedMark):
+                widget.set_theme(theme)
+
+    # ---- below -----------------------------------------------------------------------------
+
+    def _line(self, what: str, role: Role, size: int, *, bold: bool = False) -> Line:
+        made = Line(self._theme, role, size=size, bold=bold)
+        made.setObjectName(f"page-{what}")
+        return made
+
+    def _fit_names(self) -> None:
+        for line in (self._name, self._cell):
+            line.setMaximumWidth(line.sizeHint().width() + 4)
+
+    def _say(self) -> None:
+        view = self._view
+        words = f"The station is not heard: {self._lost}" if self._lost else ""
+        if view is not None and not self._lost:
+            words = view.reason
+            if not words and view.output_text != NOT_VERIFIED:
+                words = view.output_text
+        self._reason.set_text(words)
+        self._reason.setToolTip(words)
+        self._reason.set_role("notice" if self._lost else "muted")
+        self._reason.setVisible(bool(words))
+        uncertain = view is not None and view.output_text == NOT_VERIFIED
+        self._alert.warn(NOT_VERIFIED if uncertain else "")
+
+    def _show_buttons(self, view: ChannelView) -> None:
+        if not self._commands:
+            return
+        for word, shown in (
+            ("start", view.can_start),
+            ("pause", view.can_pause),
+            ("resume", view.can_resume),
+            ("acknowledge", view.can_acknowledge),
+        ):
+            self._buttons[word].setVisible(shown)
+        stop = self._buttons["stop"]
+        stop.setVisible(True)
+        # Pressing it again while it stops does no harm, and may be what somebody needs.
+        stop.setEnabled(view.can_stop or view.stopping)
+        stop.setText("Stopping…" if view.stopping else "Stop")
+
+    def _caption(self, text: str) -> Line:
+        made = Line(self._theme, "faint", size=SMALL)
+        made.set_text(text)
+        self._captions.append(made)
+        return made
+
+    def _compose(self) -> None:
+        first = QHBoxLayout()
+        first.setSpacing(SPACE)
+        first.addWidget(self._back)
+        first.addWidget(self._name)
+        first.addWidget(self._cell)
+        first.addWidget(self._state)
+        first.addWidget(self._age)
+        first.addWidget(self._mark)
+        first.addStretch(1)
+        for made in self._buttons.values():
+            first.addWidget(made)
+        self._buttons["stop"].setMinimumWidth(11 * SPACE)
+
+        second = QHBoxLayout()
+        second.setContentsMargins(SPACE, 0, SPACE, 0)
+        second.setSpacing(2 * SPACE)
+        for name, caption in READOUTS:
+            second.addLayout(_column(self._readouts[name], self._caption(caption)), 10)
+        second.addLayout(_column(self._step, self._caption("Step")), 13)
+        second.addLayout(_column(self._percent, self._left, self._progress), 10)
+
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(SPACE)
+        column.addLayout(first)
+        column.addWidget(self._alert)
+        words = QHBoxLayout()
+        words.setContentsMargins(SPACE, 0, SPACE, 0)
+        words.addWidget(self._reason)
+        column.addLayout(words)
+        column.addLayout(second)
+
+
+def _column(*lines: QWidget) -> QVBoxLayout:
+    column = QVBoxLayout()
+    column.setSpacing(1)
+    column.addStretch(1)
+    for line in lines:
+        column.addWidget(line, 0, Qt.AlignmentFlag.AlignVCenter)
+    return column

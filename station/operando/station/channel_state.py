@@ -1,0 +1,204 @@
+"""What is known of a channel beside a run under way: its last run, and what was acknowledged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from operando.instruments.bench import Bench
+from operando.instruments.conditions import parse
+from operando.instruments.errors import BadInputError, OperandoError
+from operando.instruments.recorder import Entry
+from operando.protocols import RunState
+from operando.records import Record
+from operando.station.client.models import LimitInfo, Output, State
+from operando.station.engine import Run, UnderWay
+from operando.station.sheets import limit_info
+
+SERIOUS = frozenset({"tripped", "faulted", "killed"})
+"""States after which somebody must look before the next run starts."""
+
+ACKNOWLEDGED = ".acknowledged"
+"""File in the station's folder: a line with the run, for each one that was acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """How a channel's last run ended. run: None when it has had none.
+
+    output: of the potentiostat since then. attention: somebody must acknowledge first.
+    started: Unix time, s. elapsed: s of laboratory time.
+    """
+
+    run: str | None = None
+    state: State = "idle"
+    reason: str = ""
+    output: Output = "unknown"
+    attention: bool = False
+    protocol: str = ""
+    title: str = ""
+    started: float | None = None
+    elapsed: float | None = None
+    step: str = ""
+    step_index: int = 0
+    cycle: int = 0
+    limits: tuple[LimitInfo, ...] = ()
+
+
+def limits_of(run: UnderWay) -> tuple[LimitInfo, ...]:
+    """The limits that a run is watched by."""
+    return tuple(
+        limit_info(limit.name, limit.when, limit.action.value) for limit in run.settled.limits
+    )
+
+
+def ended(run: UnderWay, outcome: Run | str) -> LastRun:
+    """How a run that got as far as a record has ended.
+
+    outcome: its end, or in words what kept the engine from coming to one.
+    """
+    assert run.runner is not None
+    assert run.folder is not None
+    tally = run.runner.tally
+    if isinstance(outcome, Run):
+        result = outcome.result
+        state, reason, off, elapsed = (
+            result.state, result.reason, result.safe, result.duration,
+        )  # fmt: skip
+    else:
+        state, reason, off, elapsed = (
+            RunState.FAULTED, outcome, run.verified_off, tally.time,
+        )  # fmt: skip
+    return LastRun(
+        run=run.folder.name,
+        state=state.value,
+        reason=reason,
+        output="off" if off else "unknown",
+        attention=state.value in SERIOUS or not off,
+        protocol=run.order.plan.protocol.name,
+        title=run.order.title or run.order.plan.protocol.name,
+        started=run.started,
+        elapsed=elapsed,
+        step=tally.label,
+        step_index=tally.step_count,
+        cycle=tally.cycle,
+        limits=limits_of(run),
+    )
+
+
+class Acknowledgements:
+    """Runs that somebody has acknowledged, kept beside their records: a trip stays latched when
+    the station is started again."""
+
+    def __init__(self, output: Path) -> None:
+        self._path = output / ACKNOWLEDGED
+        self._runs: set[str] = set()
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            self._runs = set(self._path.read_text(encoding="utf-8").split())
+
+    def __contains__(self, run: str) -> bool:
+        return run in self._runs
+
+    def add(self, run: str) -> None:
+        """Remember a run. Raises OSError when that cannot be stored."""
+        self._runs.add(run)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{run}\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def last_run(output: Path, bench: Bench, channel: str, seen: Acknowledgements) -> LastRun:
+    """How the newest run in a folder went that belongs to a channel of a bench."""
+    entry = bench.channels[channel]
+    folders = {path.parent for path in output.glob(f"*_{channel}_*/record.sqlite")}
+    for folder in sorted(folders, key=_made, reverse=True):
+        try:
+            record = Record.open(folder)
+            if not _belongs(record, channel, entry.cell, entry.roles.get("potentiostat", "")):
+                continue
+            found = _from_record(record)
+        except (OperandoError, OSError) as error:
+            found = LastRun(
+                run=folder.name,
+                state="killed",
+                reason=f"its record cannot be read, so nothing is known of its end: {error}",
+            )
+        if found.state == "running":  # somebody else writes it, so it is not of these instruments
+            continue
+        attention = found.state in SERIOUS or found.output != "off"
+        return replace(found, attention=attention and folder.name not in seen)
+    return LastRun()
+
+
+def _made(folder: Path) -> tuple[float, str]:
+    """When a record was made by the wall's clock: a scaled one's stamps run ahead of it."""
+    for path in (folder / "manifest.json", folder):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime, folder.name
+    return 0.0, folder.name
+
+
+def _belongs(record: Record, channel: str, cell: str, potentiostat: str) -> bool:
+    """Whether a record is of this channel's instruments; virtual time touched none."""
+    manifest = record.manifest
+    clock, roles = _mapping(manifest.get("clock")), _mapping(manifest.get("roles"))
+    return (
+        manifest.get("channel") == channel
+        and record.cell_name == cell
+        and roles.get("potentiostat") == potentiostat
+        and clock.get("mode") != "virtual"
+    )
+
+
+def _from_record(record: Record) -> LastRun:
+    manifest, steps = record.manifest, record.steps()
+    journal = record.journal()
+    state: State = record.state
+    verified = [e.data.get("potentiostat") == "verified" for e in journal if e.entry is Entry.SAFE]
+    reasons = [e.data.get("reason") for e in journal if e.entry is Entry.RUN_ENDED]
+    if state == "killed":
+        reason = (
+            "the program that ran it died without an end. Its watchdog switches the output off; "
+            "look at the instrument"
+        )
+    else:
+        reason = str(reasons[-1]) if reasons else ""
+    started: float | None = None
+    with contextlib.suppress(ValueError):
+        started = datetime.fromisoformat(str(manifest.get("started"))).timestamp()
+    protocol = str(_mapping(manifest.get("protocol")).get("name", ""))
+    return LastRun(
+        run=record.folder.name,
+        state=state,
+        reason=reason,
+        output="off" if state != "killed" and verified and verified[-1] else "unknown",
+        protocol=protocol,
+        title=str(manifest.get("title") or protocol),
+        started=started,
+        elapsed=journal[-1].time if journal else None,
+        step=steps[-1].label if steps else "",
+        step_index=steps[-1].index if steps else 0,
+        cycle=steps[-1].cycle if steps else 0,
+        limits=tuple(_recorded_limits(_mapping(manifest.get("limits")))),
+    )
+
+
+def _recorded_limits(limits: Mapping[str, object]) -> list[LimitInfo]:
+    found = []
+    for name, entry in limits.items():
+        written = _mapping(entry)
+        when, action = str(written.get("when", "")), str(written.get("action", ""))
+        try:
+            found.append(limit_info(name, parse(when), action))
+        except BadInputError:
+            found.append(LimitInfo(name=name, when=when, action=action))
+    return found
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,511 @@
+"""The desk: the face of the engine for other threads, in which the API answers its clients.
+
+The engine lives in one event loop and the API in another, in a thread of its own, so that no
+request's arithmetic stands between a reading and its limit. States are read across; whatever
+changes something is carried out in the engine's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import secrets
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from operando.instruments.errors import BadInputError, OperandoError
+from operando.instruments.parameters import parameters_schema
+from operando.instruments.registry import PROTOCOLS, available
+from operando.instruments.roles import Identity
+from operando.protocols import RunState
+from operando.records.recorder import FLUSH_SECONDS
+from operando.station.assembly import protocol_function
+from operando.station.channel_state import (
+    SERIOUS,
+    Acknowledgements,
+    LastRun,
+    ended,
+    last_run,
+    limits_of,
+)
+from operando.station.client.client import RefusedError
+from operando.station.client.models import (
+    UNDER_WAY,
+    CellInfo,
+    ChannelStatus,
+    CheckReport,
+    Done,
+    InstrumentInfo,
+    ProtocolInfo,
+    RunRequest,
+    Started,
+)
+from operando.station.engine import Engine, UnderWay
+from operando.station.requests import Checked, check_request
+
+T = TypeVar("T")
+
+END_OF_RUN = 45.0
+"""Wall s for which a command waits until a run has ended; less than a client's patience."""
+
+BESIDE_FLUSH = 1.0
+"""Wall s beside the recorder's flush until a committed row has come to a client."""
+
+
+class Desk:
+    """Runs and states of one engine, for any thread.
+
+    engine, loop: the engine and the event loop in which it lives. output: folder of the records.
+    instance: different for each start of a station. started: Unix time, s. shut_down_asked: set
+    in the engine's loop when a client asks for the end of the station.
+    """
+
+    def __init__(
+        self, engine: Engine, loop: asyncio.AbstractEventLoop, output: Path, *, simulated: bool
+    ) -> None:
+        self.instance = secrets.token_hex(8)
+        self.started = time.time()
+        self.bench_name = engine.bench.path.name
+        self.simulated = simulated
+        self.speed = engine.clock.speed
+        self.version = importlib.metadata.version("operando")
+        self.output = output
+        self.shut_down_asked = asyncio.Event()
+        self._engine = engine
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._last = dict.fromkeys(engine.bench.channels, LastRun())
+        self._current: dict[str, UnderWay] = {}
+        self._tasks: dict[str, asyncio.Task[str]] = {}
+        self._seen = Acknowledgements(output)
+        self._ending = ""
+        self._is_simulated = {
+            name: engine.is_simulated(entry) for name, entry in engine.bench.instruments.items()
+        }
+
+    # ---- in the engine's loop ------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Look at the instruments and at how the last runs of the channels ended.
+
+        What a run that died may have left on is switched off and read back; nothing else is
+        switched. Before the first run.
+        """
+        bench = self._engine.bench
+        last = {name: last_run(self.output, bench, name, self._seen) for name in bench.channels}
+        potentiostats = {
+            name: entry.roles["potentiostat"]
+            for name, entry in bench.channels.items()
+            if "potentiostat" in entry.roles
+        }
+        orphaned = {
+            name
+            for name, instrument in potentiostats.items()
+            if (last[name].attention and last[name].output != "off")
+            or instrument in self._engine.orphaned
+        }
+        await self._engine.survey({potentiostats[name] for name in orphaned})
+        for name, run in last.items():
+            found = self._engine.found.get(potentiostats.get(name, ""))
+            output = "unknown" if found is None else found.output
+            if output == "off":
+                said = "its output was read back off when this station started"
+                reason = f"{run.reason}; {said}" if name in orphaned else run.reason
+                run = replace(run, output="off", reason=reason)  # noqa: PLW2901
+            elif output == "on" or (name in orphaned and found is not None):
+                why = "was found on when this station started, which had not switched it on"
+                if output != "on":
+                    why = f"could not be read back off: ASSUME THAT IT IS ON ({found.problem})"  # type: ignore[union-attr]
+                text = f"the output of {potentiostats[name]} {why}"
+                run = replace(  # noqa: PLW2901
+                    run,
+                    output=output,
+                    attention=True,
+                    reason=f"{run.reason}; {text}" if run.reason else text,
+                )
+            self._last[name] = run
+
+    def end(self, reason: str) -> None:
+        """End every run in its safe state and start no other; in the engine's loop."""
+        self._ending = self._ending or reason
+        self._engine.stop_all(reason)
+
+    async def at_rest(self) -> tuple[str, ...]:
+        """Wait until every run has ended; channels whose output is not known to be off."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks.values()))
+        return tuple(
+            name for name, run in self._last.items() if run.attention and run.output != "off"
+        )
+
+    # ---- what there is -------------------------------------------------------------------
+
+    def alarm(self) -> str:
+        """What concerns every channel, "" if nothing does."""
+        ending = f"the station is ending: {self._ending}" if self._ending else ""
+        return "; ".join(filter(None, (self._engine.alarm, ending)))
+
+    def protocols(self) -> list[ProtocolInfo]:
+        """The protocols that are installed."""
+        functions = {name: protocol_function(name) for name in available(PROTOCOLS)}
+        return [
+            ProtocolInfo(
+                name=name,
+                summary=function.summary,
+                source=function.source,
+                parameters=parameters_schema(function.function),
+            )
+            for name, function in functions.items()
+        ]
+
+    def statuses(self) -> tuple[ChannelStatus, ...]:
+        """Every channel as it is now, without what only the records know."""
+        return tuple(map(self._status, self._engine.bench.channels))
+
+    def _status(self, name: str) -> ChannelStatus:
+        # The run first: it is taken away after its end has become the last run.
+        run = self._current.get(name)
+        fixed: dict[str, Any] = {"name": name, "cell": self._cell(name)}
+        instruments = self._instruments(name)
+        fixed["instruments"] = instruments
+        fixed["simulated"] = any(one.simulated for one in instruments)
+        if run is None:
+            return ChannelStatus(**fixed, **_of_last(self._last[name]))
+        return ChannelStatus(**fixed, **self._of_current(run))
+
+    def _of_current(self, run: UnderWay) -> dict[str, Any]:
+        settled, runner = run.settled, run.runner
+        status: dict[str, Any] = {
+            "state": "preparing",
+            "output": self._last[run.channel].output,
+            "stopping": bool(run.stop_reason),
+            "reason": run.stop_reason,
+            "protocol": run.order.plan.protocol.name,
+            "title": run.order.title or run.order.plan.protocol.name,
+            "limits": limits_of(run),
+            "stale_after": self._stale_after(run),
+        }
+        if runner is None or run.folder is None:
+            return status
+        tally, ahead = runner.tally, settled.preview
+        state, off = runner.state.value, runner.verified_off
+        behind = ahead.passed(tally.step_count, tally.elapsed)
+        return status | {
+            "state": state,
+            "output": "off" if off else "on" if state in UNDER_WAY else "unknown",
+            "stopping": bool(run.stop_reason) and state in UNDER_WAY,
+            "reason": runner.reason or run.stop_reason,
+            "attention": state in SERIOUS or not (off or state in UNDER_WAY),
+            "run": run.folder.name,
+            "started": run.started,
+            "elapsed": max(0.0, self._engine.clock.now() - tally.start),
+            "progress": behind / ahead.duration if behind is not None and ahead.duration else None,
+            "time_left": None if behind is None else max(0.0, ahead.duration - behind),
+            "step": tally.label,
+            "step_index": tally.step_count,
+            "cycle": tally.cycle if tally.step_count else 0,
+        }
+
+    def _stale_after(self, run: UnderWay) -> float:
+        """Age of the newest committed row at which something is wrong, s of laboratory time."""
+        settings = run.settled.settings
+        between = max(settings.poll.interval, settings.record.every)
+        on_its_way = self._engine.clock.lab(FLUSH_SECONDS + BESIDE_FLUSH)
+        return max(3.0 * between + 1.0, between + on_its_way)
+
+    def _cell(self, name: str) -> CellInfo | None:
+        bench = self._engine.bench
+        cell = bench.cells.get(bench.channels[name].cell)
+        if cell is None:
+            return None
+        return CellInfo(
+            name=cell.name,
+            capacity=cell.capacity or None,
+            active_mass=cell.active_mass or None,
+            area=cell.area or None,
+            one_c=cell.one_c,
+            metadata={key: _plain(value) for key, value in cell.metadata.items()},
+        )
+
+    def _instruments(self, channel: str) -> tuple[InstrumentInfo, ...]:
+        infos = []
+        for role, name in self._engine.bench.channels[channel].roles.items():
+            entry, found = self._engine.bench.instruments[name], self._engine.found.get(name)
+            identity = None if found is None else found.identity
+            infos.append(
+                InstrumentInfo(
+                    name=name,
+                    role=role,
+                    driver=entry.driver,
+                    address=entry.address,
+                    identity="" if identity is None else _in_words(identity),
+                    problem="" if found is None else found.problem,
+                    simulated=self._is_simulated[name] if found is None else found.simulated,
+                )
+            )
+        return tuple(infos)
+
+    # ---- commands ------------------------------------------------------------------------
+
+    def check(self, channel: str, request: RunRequest) -> CheckReport:
+        """What a request would do on a channel, or all that is wrong with it; touches nothing."""
+        self._require(channel)
+        return self._checked(channel, request).report
+
+    def _checked(self, channel: str, request: RunRequest) -> Checked:
+        return check_request(self._engine.bench, channel, request)
+
+    async def start(self, channel: str, request: RunRequest) -> Started:
+        """Start a run; returns when its record exists. Raises RefusedError."""
+        self._require(channel)
+        checked = self._checked(channel, request)
+        if not checked.report.ok:
+            problems = checked.report.problems
+            raise RefusedError(problems[0].message, problems)
+        return await self._in_engine(self._start(channel, checked))
+
+    async def _start(self, channel: str, checked: Checked) -> Started:
+        if self._ending:
+            raise RefusedError(f"the station is ending: {self._ending}")
+        last = self._last[channel]
+        if channel in self._current:
+            raise RefusedError(f"channel {channel} is running already")
+        if last.attention:
+            raise RefusedError(
+                f"channel {channel} is latched until somebody acknowledges it: its last run is "
+                f"{last.state}: {last.reason}"
+                if last.run
+                else f"channel {channel} is latched until somebody acknowledges it: {last.reason}"
+            )
+        assert checked.order is not None
+        try:
+            run = self._engine.begin(channel, checked.order, checked.settled)
+        except BadInputError as error:
+            raise RefusedError(str(error)) from None
+        self._current[channel] = run
+        # A task of its own: a client that goes away takes nothing with it.
+        task = self._tasks[channel] = asyncio.create_task(self._carry_out(run))
+        either: set[asyncio.Future[Any]] = {task, run.recorded}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if run.folder is None:
+            await asyncio.wait({task})
+            raise RefusedError(f"channel {channel}: {task.result()}")
+        return Started(run=run.folder.name)
+
+    async def _carry_out(self, run: UnderWay) -> str:
+        """Carry a run out; why it came to no record, "" if it did."""
+        why = ""
+        last: LastRun | None = None
+        try:
+            try:
+                last = ended(run, await self._engine.execute(run, self.output))
+            except Exception as error:
+                ours = isinstance(error, OperandoError)
+                why = str(error) if ours else f"{type(error).__name__}: {error}"
+                if run.runner is not None:
+                    last = ended(run, why)
+        finally:
+            with self._lock:
+                if last is not None:
+                    self._last[run.channel] = last
+                self._current.pop(run.channel, None)
+                self._tasks.pop(run.channel, None)
+        return why
+
+    def pause(self, channel: str) -> Done:
+        """Open the circuit and keep the step's time and charge. Raises RefusedError."""
+        run = self._running(channel)
+        runner = run.runner
+        if runner is None or not run.driving:
+            raise RefusedError(f"channel {channel} is being prepared; nothing is on yet")
+        if run.stop_reason:
+            raise RefusedError(f"channel {channel} is being stopped already")
+        if runner.state in (RunState.PAUSED, RunState.HELD):
+            return Done(ok=True, message=f"channel {channel} is {runner.state.value} already")
+        self._do(runner.pause)
+        return Done(ok=True, message=f"channel {channel}: the circuit is being opened")
+
+    def resume(self, channel: str) -> Done:
+        """Go on after a pause or hold. Raises RefusedError."""
+        run = self._running(channel)
+        runner = run.runner
+        if run.stop_reason:
+            raise RefusedError(f"channel {channel} is being stopped")
+        if runner is None or runner.state not in (RunState.PAUSED, RunState.HELD):
+            state = "being prepared" if runner is None else runner.state.value
+            raise RefusedError(f"channel {channel} is {state}; there is nothing to resume")
+        self._do(runner.resume)
+        return Done(ok=True, message=f"channel {channel} goes on")
+
+    def acknowledge(self, channel: str) -> Done:
+        """Say that a trip, fault, killed run or unknown output has been seen.
+
+        Raises RefusedError while a run is under way.
+        """
+        self._require(channel)
+        with self._lock:
+            last = self._last[channel]
+            if channel in self._current:
+                raise RefusedError(
+                    f"channel {channel} has a run under way; there is nothing to acknowledge"
+                )
+            if not last.attention:
+                return Done(ok=True, message=f"channel {channel}: nothing waits to be acknowledged")
+            self._last[channel] = replace(last, attention=False)
+        stored = ""
+        if last.run is not None:
+            try:
+                self._seen.add(last.run)
+            except OSError as error:
+                stored = f" (not stored, because {error}: a new start of the station asks again)"
+        return Done(ok=True, message=f"channel {channel}: {self._stated(channel, last)}{stored}")
+
+    def _stated(self, channel: str, last: LastRun) -> str:
+        """What somebody states by acknowledging."""
+        if last.output == "off":
+            return f"acknowledged that its last run is {last.state}; a run may start"
+        potentiostat = self._engine.bench.channels[channel].roles.get("potentiostat", "it")
+        return (
+            f"acknowledged: you state that you have looked at {potentiostat} at the bench, and "
+            "that its output is off or the cell is disconnected; a run may start"
+        )
+
+    async def abort(self, channel: str) -> Done:
+        """End the run; ok when its output has been read back off. Raises RefusedError."""
+        self._require(channel)
+        run = self._current.get(channel)
+        if run is not None:
+            # Not as a part of the waiting, which ends with a client that goes away.
+            self._do(lambda: run.stop("asked by the operator"))
+        return await self._in_engine(self._aborted(channel, run))
+
+    async def _aborted(self, channel: str, run: UnderWay | None) -> Done:
+        if run is not None:
+            return await self._end_of(run)
+        last = self._last[channel]
+        off = last.output == "off"
+        words = "its output was read back off" if off else "its output is NOT KNOWN to be off"
+        return Done(ok=off, message=f"channel {channel}: no run is under way; {words}")
+
+    async def _end_of(self, run: UnderWay) -> Done:
+        """Wait for the end of a run that was told to stop."""
+        channel, task = run.channel, self._tasks.get(run.channel)
+        if task is not None:
+            await asyncio.wait({task}, timeout=END_OF_RUN)
+        if task is not None and not task.done():
+            where = (
+                "its output was read back off, but its record is not closed yet"
+                if run.runner is not None and run.verified_off
+                else "ITS OUTPUT IS NOT READ BACK OFF yet; stopping goes on"
+            )
+            return Done(ok=False, message=f"channel {channel}: stopping, {where}")
+        if run.folder is None:
+            return Done(
+                ok=True,
+                message=f"channel {channel}: ended while it was being prepared; nothing was "
+                "switched on",
+            )
+        last = self._last[channel]
+        if not run.verified_off:
+            return Done(ok=False, message=f"channel {channel}: {last.state}: {last.reason}")
+        return Done(ok=True, message=f"channel {channel}: {last.state}, output read back off")
+
+    async def stop_all(self) -> Done:
+        """Abort every run, those being prepared too; ok when every output was read back off."""
+        reason = "stop all, asked by the operator"
+        self._do(lambda: self._engine.stop_all(reason, later=False))
+        return await self._in_engine(self._all_stopped())
+
+    async def _all_stopped(self) -> Done:
+        runs = tuple(self._current.values())
+        done = await asyncio.gather(*map(self._end_of, runs))
+        left = [
+            Done(ok=False, message=f"channel {name}: no run, but {last.reason}")
+            for name, last in self._last.items()
+            if last.attention and last.output != "off" and not _among(name, runs)
+        ]
+        everything = [*done, *left]
+        message = "; ".join(one.message for one in everything) or "no run was under way"
+        return Done(ok=all(one.ok for one in everything), message=message)
+
+    def shut_down(self) -> None:
+        """Ask for the end of the station: every run is aborted first."""
+        self._do(self.shut_down_asked.set)
+
+    # ---- below ---------------------------------------------------------------------------
+
+    def _require(self, channel: str) -> None:
+        channels = self._engine.bench.channels
+        if channel not in channels:
+            raise RefusedError(
+                f"{self.bench_name} has no channel '{channel}'; it has: " + ", ".join(channels)
+            )
+
+    def _running(self, channel: str) -> UnderWay:
+        self._require(channel)
+        run = self._current.get(channel)
+        if run is None:
+            raise RefusedError(f"channel {channel} has no run under way")
+        return run
+
+    def _in_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def _do(self, action: Callable[[], None]) -> None:
+        """Carry an action out in the engine's loop, without waiting for it."""
+        if self._in_loop():
+            action()
+        else:
+            self._loop.call_soon_threadsafe(action)
+
+    async def _in_engine(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry work out in the engine's loop and wait for it."""
+        if self._in_loop():
+            return await work
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
+            raise RefusedError("the station has ended") from None
+        return await asyncio.wrap_future(future)
+
+
+def _among(channel: str, runs: Iterable[UnderWay]) -> bool:
+    return any(run.channel == channel for run in runs)
+
+
+def _of_last(last: LastRun) -> dict[str, Any]:
+    return {
+        "state": last.state,
+        "output": last.output,
+        "reason": last.reason,
+        "attention": last.attention,
+        "run": last.run,
+        "protocol": last.protocol,
+        "title": last.title,
+        "started": last.started,
+        "elapsed": last.elapsed,
+        "progress": 1.0 if last.state == "completed" else None,
+        "step": last.step,
+        "step_index": last.step_index,
+        "cycle": last.cycle,
+        "limits": last.limits,
+    }
+
+
+def _in_words(identity: Identity) -> str:
+    words = f"{identity.maker} {identity.model}".strip()
+    serial = f"serial {identity.serial}" if identity.serial else ""
+    firmware = f"firmware {identity.firmware}" if identity.firmware else ""
+    return ", ".join(filter(None, (words, serial, firmware)))
+
+
+def _plain(value: object) -> str | float | int | bool:
+    return value if isinstance(value, str | float | int | bool) else str(value)
