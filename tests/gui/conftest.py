@@ -9,6 +9,8 @@ import os
 
 # Before Qt chooses; a story on a display of its own runs the window as another process.
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+# Qt paints large areas in threads of a pool, whose descriptors stay open.
+os.environ["QT_NO_GUI_THREADPOOL"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -124,7 +124,9 @@ def test_an_operator_starts_watches_and_stops_a_simulated_lab(
         operator.write("fileNameEdit", str(tmp_path / "trip.png"))
         operator.key("Return")
         wait_until((tmp_path / "trip.png").exists)
-        operator.picture(pictures / "window-after-trip.png")
+        operator.resize(1920, 1080)
+        operator.theme("light")
+        operator.picture(pictures / "window-after-trip-light.png")
 
         tripped = record_of(tmp_path, "A2")
         aborted = record_of(tmp_path, "A1")

@@ -71,7 +71,7 @@ def colours(image: QImage, colour: str, *, within: int = 12) -> int:
     width, height = image.width(), image.height()
     raw = image.convertToFormat(QImage.Format.Format_RGB32).constBits()
     assert raw is not None
-    pixels = np.frombuffer(raw.asarray(width * height * 4), dtype=np.uint8).reshape(-1, 4)
+    pixels = np.frombuffer(bytes(raw.asarray(width * height * 4)), dtype=np.uint8).reshape(-1, 4)
     wanted = QColor(colour)
     away = np.abs(pixels[:, :3].astype(int) - [wanted.blue(), wanted.green(), wanted.red()])
     return int((away.max(axis=1) <= within).sum())
@@ -169,10 +169,9 @@ def test_a_limit_of_a_magnitude_is_drawn_at_both_signs(plots: TimePlots) -> None
         name="over", when="", action="trip", quantity="current", bound=2e-3, magnitude=True
     )
     plots.set_limits([limit])
-    assert plots.plots["current"].limits == [
-        ("over", pytest.approx(2.0)),
-        ("over", pytest.approx(-2.0)),
-    ]
+    drawn = plots.plots["current"].limits
+    assert [name for name, _ in drawn] == ["over", "over"]
+    assert [bound for _, bound in drawn] == pytest.approx([2.0, -2.0])
     assert plots.plots["voltage"].limits == []
 
 
@@ -198,10 +197,16 @@ def test_readings_on_both_sides_of_a_gap_are_not_joined(
     plots.show()
     plots.show_run(RUN, ("voltage",), live=False)
     settle(link)
-    joined = colours(picture_of(plots), theme.voltage)
+
+    def lit_between() -> int:
+        middle = picture_of(plots).copy(300, 0, 150, 300)
+        # Smooth, so the line may be shared by two rows of pixels.
+        return colours(middle, theme.voltage, within=105)
+
+    assert lit_between() > 100
     plots.set_gaps([(990.0, 3000.0)])
     assert plots.plots["voltage"].curve.lines[0].parts == [(0, 100), (100, 160)]
-    assert colours(picture_of(plots), theme.voltage) < 0.6 * joined
+    assert lit_between() == 0
 
 
 def test_the_pointer_reads_stored_values_of_all_plots_at_one_time(plots: TimePlots) -> None:
@@ -268,13 +273,14 @@ def test_the_wheel_over_the_value_axis_zooms_values_until_somebody_follows(
     )
 
 
-def test_keys_move_and_zoom(plots: TimePlots, qtbot: QtBot, link: FakeLink) -> None:
+def test_keys_move_and_zoom(plots: TimePlots, qtbot: Any, link: FakeLink) -> None:
+    press = qtbot.keyClick
     plots.choose(1000.0, 2000.0)
-    qtbot.keyClick(plots, Qt.Key.Key_Right)
+    press(plots, Qt.Key.Key_Right)
     assert plots.viewport.start == pytest.approx(1100.0)
-    qtbot.keyClick(plots, Qt.Key.Key_Plus)
+    press(plots, Qt.Key.Key_Plus)
     assert plots.viewport.end - plots.viewport.start == pytest.approx(800.0)
-    qtbot.keyClick(plots, Qt.Key.Key_Home)
+    press(plots, Qt.Key.Key_Home)
     assert plots.viewport.span == ALL
 
 

@@ -97,9 +97,8 @@ def assert_as_evaluated(loops: list[HalfLoop], folder: Path) -> None:
         valid = np.isfinite(voltage)
         drawn = np.isfinite(loop.voltage)
         assert loop.voltage[drawn].tolist() == voltage[valid].tolist()
-        np.testing.assert_allclose(
-            loop.charge[drawn], np.abs(half.passed)[valid], rtol=1e-9, atol=1e-15
-        )
+        passed = half.passed[valid] * (1.0 if half.charging else -1.0)
+        np.testing.assert_allclose(loop.charge[drawn], passed, rtol=1e-9, atol=1e-15)
 
 
 def view_of(folder: Path) -> RecordView:
@@ -184,6 +183,30 @@ def test_only_new_rows_of_the_newest_half_cycle_are_read_again(
     write(tmp_path / "r", manifest, *acts, look, last, look, look)
     assert sum(read[: read.index(0)]) == 30 + 15 + 30 + 49
     assert read[read.index(0) :] == [0, 1, 0, 0]
+
+
+def test_a_step_that_turns_from_charge_to_discharge_moves_to_the_other_half_cycle(
+    tmp_path: Path, manifest: Manifest, make_sample: MakeSample
+) -> None:
+    cycler = Cycler(make_sample)
+    cycler.step(1, 1e-3, 10)
+    cycler.step(1, 1e-4, 5)
+    early = len(cycler.acts)
+    cycler.step(1, -1e-3, 10)
+    turned = [
+        act._replace(step_count=2) if isinstance(act, Sample) else act
+        for act in cycler.acts[early:]
+    ][1:]
+    view = RecordView(tmp_path / "r")
+    directions: list[list[bool]] = []
+
+    def look() -> None:
+        view.update()
+        directions.append([loop.charging for loop in view.loops(10_000)])
+
+    write(tmp_path / "r", manifest, *cycler.acts[:early], look, *turned, look)
+    assert directions == [[True], [True, False]]
+    assert_as_evaluated(view.loops(10_000), tmp_path / "r")
 
 
 def test_downloaded_rows_replace_polled_ones_in_loops(

@@ -129,15 +129,19 @@ def test_values_that_are_not_valid_break_curves_and_say_why(
 ) -> None:
     view = RecordView(written.folder)
     written.run(
-        make_sample(0.0), make_sample(1.0, voltage=math.nan, status=Status.OVERLOAD),
+        make_sample(0.0), make_sample(1.0, voltage=9.9, charge=2e-3, status=Status.OVERLOAD),
         pressure(0.0, 5e6), pressure(1.0, 7e6, Status.FAULT), pressure(2.0, 6e6, Status.UNSTABLE),
     )  # fmt: skip
     fresh = view.update()
     np.testing.assert_array_equal(fresh.quantities["voltage"][1], [3.7, math.nan])
     curve = view.curves(["pressure"])["pressure"]
     np.testing.assert_array_equal(curve.value, [5e6, math.nan, 6e6])
-    assert view.latest["current"] == (1.0, 1e-3, "overload")
-    assert math.isnan(view.latest["voltage"].value)
+    np.testing.assert_array_equal(view.curves(["voltage"])["voltage"].value, [3.7, math.nan])
+    assert view.latest["charge"] == (1.0, 2e-3, "overload")
+    for name in ("voltage", "current"):
+        assert math.isnan(view.latest[name].value)
+        assert view.latest[name].status == "overload"
+    assert view.rows_between()["voltage"].tolist() == [3.7, 9.9]  # as it was recorded
     assert view.latest["pressure"] == (2.0, 6e6, "unstable")
 
 
@@ -179,6 +183,8 @@ def test_curves_break_over_a_gap_at_every_zoom_and_in_what_is_fresh(
         time, value, exact = view.curves(["voltage"], bins=bins)["voltage"]
         assert time[np.isnan(value)].tolist() == [1100.0]
         assert exact == (bins == 5000)
+    for start, end in ((2050.0, None), (None, 150.0)):
+        assert not np.isnan(view.curves(["voltage"], start, end)["voltage"].value).any()
     again = RecordView(written.folder)
     assert np.isnan(again.update().quantities["voltage"][1]).sum() == 1
     assert [(g.start, g.end) for g in again.gaps] == [(200.0, 2000.0)]

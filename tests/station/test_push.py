@@ -30,11 +30,7 @@ from station.served_stub import (
     warm_views,
 )
 
-pytestmark = [
-    pytest.mark.sockets,
-    # websockets 17.1 would rather see its connection in a with statement.
-    pytest.mark.filterwarnings("ignore:connect:DeprecationWarning:operando"),
-]
+pytestmark = pytest.mark.sockets
 
 
 BULK = 400_000

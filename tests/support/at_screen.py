@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -223,8 +223,20 @@ class Operator:
             self.key(*(["Shift_L"] if shifted else []), name)
 
     def write(self, name: str, text: str) -> None:
-        """Click a field, select what is in it, and type over it."""
-        self.click(name)
-        self.key("Control_L", "a")
-        self.type(text)
-        wait_until(lambda: self.see(name)["text"] == text)
+        """Click a field, select what is in it, and type over it; look, and mend what went wrong."""
+        for _ in range(5):
+            self.click(name)
+            if not self._soon(lambda: self.see(name).get("focus")):
+                continue
+            self.key("Control_L", "a")
+            self.type(text)
+            if self._soon(lambda: self.see(name).get("text") == text):
+                return
+        raise AssertionError(f"{name} holds {self.see(name)} instead of {text!r}")
+
+    def _soon(self, probe: Callable[[], object]) -> bool:
+        try:
+            wait_until(probe, 4.0)
+        except AssertionError:
+            return False
+        return True

@@ -62,6 +62,7 @@ class Eyes(QObject):
             ],
             "whole": seen.size() == widget.size(),
             "enabled": widget.isEnabled(),
+            "focus": widget.hasFocus(),
             "text": _text(widget),
         }  # fmt: skip
 

@@ -55,6 +55,22 @@ async def test_connecting_reads_identity_and_command_set_and_writes_nothing() ->
     assert isinstance(smu, Potentiostat)
 
 
+@pytest.mark.parametrize(
+    ("modes", "output", "on"),
+    [(("HIMP", "HIMP"), "0", False), (("HIMP", "HIMP"), "1", True), (("NORM", "HIMP"), "0", True)],
+)
+@in_virtual_time
+async def test_an_output_that_is_on_or_would_load_the_cell_is_told_without_writing(
+    modes: tuple[str, str], output: str, on: bool
+) -> None:
+    async with transcript(Keithley2450) as (smu, peer):
+        greet(peer)
+        await smu.connect()
+        peer.dialogue((":OUTP:VOLT:SMOD?", modes[0]), (":OUTP:CURR:SMOD?", modes[1]))
+        peer.answer(":OUTP?", output)
+        assert await smu.output_is_on() is on
+
+
 @in_virtual_time
 async def test_another_serial_number_is_refused_with_a_remedy() -> None:
     expect = Expect(serial="04500001")

@@ -31,8 +31,8 @@ REST: Final = "Rest"
 class HalfLoop:
     """Voltage against charge of one half cycle, in order of time.
 
-    cycle: from 1. charging: direction. charge: C passed since the half cycle began, magnitude.
-    voltage: V; NaN where a line must break, at rows that are not valid and where nothing was
+    cycle: from 1. charging: direction. charge: C passed in that direction since the half cycle
+    began. voltage: V; NaN where a line must break, at rows that are not valid and where nothing was
     observed.
     """
 

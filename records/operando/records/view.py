@@ -56,8 +56,12 @@ USUAL_INTERVAL: Final = 1.0
 _COLUMN = {"record_index": "record_index"} | {
     name: column for name, (column, _) in schema.SAMPLE_COLUMNS.items()
 }
-_VALID = ", ".join(repr(status) for status in sorted(VALID))
-_AUX_VALUE = f"CASE WHEN status IN ({_VALID}) THEN value END"
+_VALID = f"status IN ({', '.join(repr(status) for status in sorted(VALID))})"
+_AUX_VALUE = f"CASE WHEN {_VALID} THEN value END"
+# What is drawn of a sample. Charge is counted and not read: it stays valid.
+_DRAWN = _COLUMN | {
+    name: f"CASE WHEN {_VALID} THEN {_COLUMN[name]} END" for name in ("voltage", "current")
+}
 
 
 class Latest(NamedTuple):
@@ -324,7 +328,7 @@ class RecordView:
             names.append("record_index")
             steps = ", ".join(map(str, sorted(self._replaced)))
             where += f" AND NOT (origin = 'poll' AND step_count IN ({steps}))"
-        columns = ", ".join(_COLUMN[name] for name in names)
+        columns = ", ".join(_DRAWN[name] for name in names)
         query = f"SELECT {columns} FROM samples WHERE {where} ORDER BY record_index"
         found = _numbers(connection, query, span, len(names))
         if self._replaced:
@@ -489,8 +493,8 @@ class RecordView:
         return time, value
 
     def _samples_at(self, names: Sequence[str], spans: Sequence[Span]) -> Floats:
-        """Columns of the samples at spans of positions, as numbers, a column a row."""
-        columns = ", ".join(_COLUMN[name] for name in names)
+        """What is drawn of the samples at spans of positions, a column a row."""
+        columns = ", ".join(_DRAWN[name] for name in names)
         query = (
             f"SELECT {columns} FROM samples WHERE record_index BETWEEN ? AND ? "
             "ORDER BY record_index"

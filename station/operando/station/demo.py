@@ -104,6 +104,10 @@ def run_demo(output: Path, console: Console) -> None:
         console.print(f"  BDF      {export.data}", soft_wrap=True)
     for picture in pictures:
         console.print(f"  picture  {picture}", soft_wrap=True)
+    console.print(
+        "\nAn operator's window on a simulated lab: [bold]operando gui --simulate[/bold] "
+        "(in a clone: make gui)"
+    )
 
 
 def _own_bench(folder: Path) -> Path:

@@ -380,7 +380,9 @@ class ChannelPage(QWidget):
         dialog.setDefaultSuffix(suffix.removeprefix("."))
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.fileSelected.connect(then)
-        dialog.open()
+        # Shown, not opened: a dialog that is modal for its window would lock up the stop buttons.
+        dialog.setModal(False)
+        dialog.show()
 
     def _saying(self, path: Path) -> _Saying:
         return _Saying(self, path)
