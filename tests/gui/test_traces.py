@@ -398,6 +398,17 @@ def test_a_late_answer_to_a_replaced_question_changes_nothing() -> None:
     assert traces.waiting
 
 
+def test_rows_left_out_while_a_question_is_asked_are_asked_for_after_it() -> None:
+    link, traces = asked_by_hand()
+    work, then, _ = link.questions[-1]
+    answer = work(link.client)
+    # The answer was read before these were committed.
+    traces.apply(rows(RUN, voltage=([12.0], [3.3])).model_copy(update={"skipped": True}))
+    then(answer)
+    assert len(link.questions) == 2
+    assert traces.waiting
+
+
 def test_the_window_is_woken_as_soon_as_an_answer_is_there() -> None:
     woken: list[bool] = []
     link, traces = asked_by_hand(lambda: woken.append(True))

@@ -107,6 +107,8 @@ def test_each_committed_reading_is_handed_out_once(
     assert (view.rows, view.start, view.end) == (3, 0.0, 2.9)
     assert view.latest["voltage"] == (2.0, 3.9, "ok")
     assert view.latest["pressure"] == (2.9, 6e6, "ok")
+    assert view.curves(["voltage"])["voltage"].value.tolist() == [3.7, 3.7, 3.9]
+    assert view.curves(["current"])["current"].value.tolist() == [1e-3] * 3
 
 
 def test_rows_that_are_not_committed_are_not_seen(
@@ -266,14 +268,15 @@ def test_downloaded_rows_replace_polled_ones_and_ask_to_draw_again(
         for n in range(20)
     ]
     later = [make_sample(30.0 + n, step_count=4, voltage=3.5) for n in range(5)]
-    late_poll = make_sample(19.5, step_count=2, voltage=9.0)
+    late_poll = make_sample(19.5, step_count=2, voltage=9.0, status=Status.OVERLOAD)
     view, seen = RecordView(written.folder), []
     look = lambda: seen.append(view.update())  # noqa: E731
-    written.run(*polled, look, *down[:12], look, *down[12:], look, late_poll, *later, look)
+    written.run(*polled, look, *down[:12], look, *down[12:], look, *later, late_poll, look)
     assert [fresh.complete for fresh in seen] == [True, False, False, True]
     assert [fresh.count for fresh in seen] == [30, 12, 8, 6]
     assert seen[3].quantities["voltage"][1].tolist() == [3.5] * 5
     expected = Record.open(written.folder).samples()
+    assert view.quantities == OF_SAMPLES
     assert view.rows == len(expected["time"]) == 45
     for other in (view, RecordView(written.folder)):
         other.update()
@@ -416,3 +419,26 @@ def test_regulation_is_read_where_a_step_was_at_open_circuit(
     view = RecordView(written.folder)
     view.update()
     assert view.driven([(1, 6), (1, 7), (6, 7)]) == [False, True, True]
+
+
+def test_a_look_that_failed_half_way_reads_nothing_twice(
+    written: Written, make_sample: MakeSample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = view_module._status
+
+    def failing(connection: sqlite3.Connection, table: str, row: int) -> str:
+        if table == "aux":
+            raise sqlite3.OperationalError("disk I/O error")
+        return honest(connection, table, row)
+
+    written.run(make_sample(0.0), make_sample(1.0), pressure(0.5, 5e6))
+    view = RecordView(written.folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(view_module, "_status", failing)
+        with pytest.raises(RecordError, match="disk I/O error"):
+            view.update()
+    fresh = view.update()
+    assert not fresh.complete
+    assert view.update().complete
+    assert (view.rows, len(view.curves(["voltage"])["voltage"].time)) == (2, 2)
+    assert view.curves(["pressure"])["pressure"].value.tolist() == [5e6]

@@ -311,7 +311,7 @@ def test_the_simulated_lab_is_kept_while_it_is_served() -> None:
 
 
 class Window:
-    """What the window's entry point was called with."""
+    """What the window's entry point was called with. Ends the station given to it, as a window."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, bool, str | None]] = []
@@ -320,6 +320,8 @@ class Window:
     def __call__(self, url: str, station: StationProcess | None, theme: str | None) -> int:
         assert station_at(url) is not None
         self.calls.append((url, station is not None, theme))
+        if station is not None:
+            station.close()
         return 0
 
 
@@ -346,7 +348,7 @@ def test_a_window_finds_the_only_station_or_says_what_to_do(
     assert window.calls == [(urls[0], False, "light"), *[(urls[0], False, None)] * 2]
 
 
-def test_a_window_ends_the_station_that_was_started_for_it(
+def test_a_window_is_given_the_station_that_was_started_for_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     window = Window(monkeypatch)

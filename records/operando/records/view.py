@@ -62,6 +62,7 @@ _AUX_VALUE = f"CASE WHEN {_VALID} THEN value END"
 _DRAWN = _COLUMN | {
     name: f"CASE WHEN {_VALID} THEN {_COLUMN[name]} END" for name in ("voltage", "current")
 }
+_SIGNED_STEP = "CASE origin WHEN 'instrument' THEN -step_count ELSE step_count END"
 
 
 class Latest(NamedTuple):
@@ -159,19 +160,22 @@ class RecordView:
             return Fresh(0, math.nan)
         ends = {name: pyramid.end for name, pyramid in self._pyramids.items()}
         before, known = self._seen, len(self._gaps)
-        self._new, self._complete = {}, True
         more = True
-        while more:
-            with record._connection() as connection:
-                more = self._take(connection)
-            if sum(len(time) for parts in self._new.values() for time, _ in parts) > MANY:
-                self._new, self._complete = {}, False
+        try:
+            while more:
+                with record._connection() as connection:
+                    more = self._take(connection)
+                if sum(len(time) for parts in self._new.values() for time, _ in parts) > MANY:
+                    self._new, self._complete = {}, False
+        except RecordError:
+            self._new, self._complete = {}, False
+            raise
         self._gaps, late = sorted(self._gaps, key=_middle), self._gaps[known:]
         if late and min(map(_middle, late)) < max(ends.values(), default=-math.inf):
             self._complete = False
         quantities = {name: self._handed_out(name, ends.get(name, math.nan)) for name in self._new}
-        self._new = {}
-        return Fresh(self._seen.sample - before.sample, self.end, quantities, self._complete)
+        complete, self._new, self._complete = self._complete, {}, True
+        return Fresh(self._seen.sample - before.sample, self.end, quantities, complete)
 
     def curves(
         self,
@@ -285,50 +289,47 @@ class RecordView:
                 "IFNULL((SELECT MAX(seq) FROM journal), 0)"
             ).fetchone()
         )
-        sample = min(newest.sample, self._seen.sample + CHUNK)
-        if sample > self._seen.sample:
-            sample = self._take_samples(connection, sample, newest.sample)
-        aux = min(newest.aux, self._seen.aux + CHUNK)
-        if aux > self._seen.aux:
-            self._take_aux(connection, aux)
-        more = sample < newest.sample or aux < newest.aux
+        # What was read is noted at once: a failure further down must not have it read twice.
+        if newest.sample > self._seen.sample:
+            stop = min(newest.sample, self._seen.sample + CHUNK)
+            self._take_samples(connection, stop, newest.sample)
+        if newest.aux > self._seen.aux:
+            self._take_aux(connection, min(newest.aux, self._seen.aux + CHUNK))
+        more = self._seen.sample < newest.sample or self._seen.aux < newest.aux
         # After the rows: a gap is committed before the rows that follow it.
-        entry = self._seen.entry
-        if not more and newest.entry > entry:
-            entry = self._take_journal(connection, newest.entry)
-        self._seen = _Seen(sample, aux, entry)
+        if not more and newest.entry > self._seen.entry:
+            self._take_journal(connection)
         return more
 
-    def _take_samples(self, connection: sqlite3.Connection, stop: int, newest: int) -> int:
+    def _take_samples(self, connection: sqlite3.Connection, stop: int, newest: int) -> None:
         """Read samples up to `stop`, or all up to `newest` if there are downloaded ones."""
-        span = self._seen.sample + 1, stop
-        if connection.execute(
-            "SELECT 1 FROM samples WHERE record_index BETWEEN ? AND ? AND origin = 'instrument' "
-            "LIMIT 1",
-            span,
-        ).fetchone():
+        rows, steps, time, values = self._read_samples(connection, (self._seen.sample + 1, stop))
+        if np.any(steps < 0):
             self._start_again(connection, newest)
-            return newest
-        rows, steps, time, values = self._read_samples(connection, span)
-        if self._order is not None:
+            return
+        status = _status(connection, "samples", int(rows[-1])) if len(rows) else ""
+        self._seen = self._seen._replace(sample=stop)
+        if len(rows) and self._order is not None:
             self._order = np.append(self._order, rows)
             rows = np.arange(len(self._order) - len(rows), len(self._order))
-        self._add(rows, steps, time, values)
         if len(rows):
-            self._note_status(connection, stop)
-        return stop
+            self._add(rows, steps, time, values, status)
 
     def _read_samples(
         self, connection: sqlite3.Connection, span: Span
     ) -> tuple[Integers, Integers, Floats, Floats]:
-        """Samples with first <= record_index <= last: index, step, time, and `OF_SAMPLES`."""
+        """Samples with first <= record_index <= last: index, step, time, and `OF_SAMPLES`.
+
+        The step of a downloaded row is negative: to ask for them apart would cost a tenth more.
+        """
         names = ["time", *OF_SAMPLES, "step_count"]
         where = "record_index BETWEEN ? AND ?"
         if self._replaced:
             names.append("record_index")
             steps = ", ".join(map(str, sorted(self._replaced)))
             where += f" AND NOT (origin = 'poll' AND step_count IN ({steps}))"
-        columns = ", ".join(_DRAWN[name] for name in names)
+        drawn = _DRAWN | {"step_count": _SIGNED_STEP}
+        columns = ", ".join(drawn[name] for name in names)
         query = f"SELECT {columns} FROM samples WHERE {where} ORDER BY record_index"
         found = _numbers(connection, query, span, len(names))
         if self._replaced:
@@ -361,29 +362,25 @@ class RecordView:
                 parts.append(self._read_samples(another, span))
         order, step, time = (np.concatenate([part[n] for part in parts]) for n in range(3))
         values = np.concatenate([part[3] for part in parts], axis=1)
+        step = np.abs(step)
         sorting = np.lexsort((time, step))
+        status = _status(connection, "samples", int(order[sorting[-1]]))
+        self._seen = self._seen._replace(sample=newest)
+        self._order, self._rows, self._loops = order[sorting], 0, Loops()
         self._new, self._complete = {}, False
-        self._order = order[sorting]
-        self._rows, self._loops = 0, Loops()
         for name in OF_SAMPLES:
             self._pyramids[name] = Pyramid(self._reader(name), self._width())
-        self._add(np.arange(len(order)), step[sorting], time[sorting], values[:, sorting])
-        self._note_status(connection, int(self._order[-1]))
+        rows = np.arange(len(order))
+        self._add(rows, step[sorting], time[sorting], values[:, sorting], status)
 
-    def _add(self, rows: Integers, steps: Integers, time: Floats, values: Floats) -> None:
-        """Append samples at these positions."""
-        if len(rows) == 0:
-            return
+    def _add(
+        self, rows: Integers, steps: Integers, time: Floats, values: Floats, status: str
+    ) -> None:
+        """Append samples at these positions. status: of the last."""
         for name, value in zip(OF_SAMPLES, values, strict=True):
-            self._append(name, rows, time, value)
+            self._append(name, rows, time, value, status)
         self._loops.add(int(rows[0]), steps, values[OF_SAMPLES.index("charge")])
         self._rows += len(rows)
-
-    def _note_status(self, connection: sqlite3.Connection, index: int) -> None:
-        query = "SELECT status FROM samples WHERE record_index = ?"
-        (status,) = connection.execute(query, (index,)).fetchone()
-        for name in OF_SAMPLES:
-            self._latest[name] = self._latest[name]._replace(status=str(status))
 
     def _take_aux(self, connection: sqlite3.Connection, stop: int) -> None:
         span = self._seen.aux + 1, stop
@@ -396,14 +393,15 @@ class RecordView:
             for source, quantity in connection.execute(query, span).fetchall():
                 self._name(str(source), str(quantity))
             which, time, value = self._read_aux(connection, span)
-        for number, name in enumerate(self._sources):
-            found = np.flatnonzero(which == number)
-            if len(found):
-                self._append(name, span[0] + found, time[found], value[found])
-                query = "SELECT status FROM aux WHERE aux_index = ?"
-                last = int(span[0] + found[-1])
-                (status,) = connection.execute(query, (last,)).fetchone()
-                self._latest[name] = self._latest[name]._replace(status=str(status))
+        found = {name: np.flatnonzero(which == n) for n, name in enumerate(self._sources)}
+        found = {name: positions for name, positions in found.items() if len(positions)}
+        statuses = {
+            name: _status(connection, "aux", span[0] + int(positions[-1]))
+            for name, positions in found.items()
+        }
+        self._seen = self._seen._replace(aux=stop)
+        for name, at in found.items():
+            self._append(name, span[0] + at, time[at], value[at], statuses[name])
 
     def _read_aux(self, connection: sqlite3.Connection, span: Span) -> Floats:
         """Number in `_sources` (NaN if it is not there yet), time and value of each reading."""
@@ -423,11 +421,11 @@ class RecordView:
             taken = quantity in (*OF_SAMPLES, *self._sources)
             self._sources[f"{quantity}@{source}" if taken else quantity] = source, quantity
 
-    def _append(self, name: str, rows: Integers, time: Floats, value: Floats) -> None:
+    def _append(self, name: str, rows: Integers, time: Floats, value: Floats, status: str) -> None:
         if name not in self._pyramids:
             self._pyramids[name] = Pyramid(self._reader(name), self._width())
         self._pyramids[name].append(rows, time, value)
-        self._latest[name] = Latest(float(time[-1]), float(value[-1]), "")
+        self._latest[name] = Latest(float(time[-1]), float(value[-1]), status)
         if self._complete:
             self._new.setdefault(name, []).append((time, value))
 
@@ -437,18 +435,27 @@ class RecordView:
             interval = USUAL_INTERVAL
         return READINGS_PER_BIN * float(interval)
 
-    def _take_journal(self, connection: sqlite3.Connection, newest: int) -> int:
-        query = "SELECT seq, kind, data FROM journal WHERE seq > ? AND kind IN (?, ?) ORDER BY seq"
+    def _take_journal(self, connection: sqlite3.Connection) -> None:
+        query = (
+            "SELECT seq, kind, data FROM journal WHERE seq > ? AND kind IN (?, ?) "
+            "UNION ALL SELECT MAX(seq), '', '{}' FROM journal"
+        )
         kinds = Entry.STEP_STARTED.value, Entry.GAP.value
-        for seq, kind, text in connection.execute(query, (self._seen.entry, *kinds)):
-            data = json.loads(text)
+        entries = connection.execute(query, (self._seen.entry, *kinds)).fetchall()
+        for seq, kind, text in entries:
+            try:
+                data = json.loads(text)
+            except ValueError as error:
+                raise RecordError(
+                    f"{self.folder}: journal entry {seq} cannot be read ({error}). "
+                    "Verify the record: it is damaged."
+                ) from error
             if kind == Entry.GAP.value:
                 start, end, bound = (_number(data.get(k)) for k in ("start", "end", "charge_bound"))
                 self._gaps.append(Gap(start, end, str(data.get("reason", "")), bound))
-            elif isinstance(index := data.get("index"), int):
+            elif kind and isinstance(index := data.get("index"), int):
                 self._kinds[index] = str(data.get("kind", ""))
-            newest = max(newest, seq)
-        return newest
+            self._seen = self._seen._replace(entry=seq)
 
     def _handed_out(self, name: str, end: float) -> tuple[Floats, Floats]:
         """New readings in order of time, with breaks. end: s, of the readings before."""
@@ -554,6 +561,11 @@ def _middle(gap: Gap) -> float:
 
 def _limits(start: float | None, end: float | None) -> tuple[float, float]:
     return -math.inf if start is None else start, math.inf if end is None else end
+
+
+def _status(connection: sqlite3.Connection, table: str, row: int) -> str:
+    (status,) = connection.execute(f"SELECT status FROM {table} WHERE rowid = ?", (row,)).fetchone()
+    return str(status)
 
 
 def _numbers(

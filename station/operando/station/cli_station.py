@@ -156,6 +156,7 @@ def gui(
     if note is not None:
         sys.exit(open_window(note.url, station=None, theme=theme))
     started = StationProcess(path, simulate=simulate, speed=speed).start()
+    # The window ends it, or leaves it to the runs that the operator lets go on.
     sys.exit(open_window(started.url, station=started, theme=theme))
 
 

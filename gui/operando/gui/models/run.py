@@ -91,7 +91,6 @@ class RunModel:
     """Steps, journal, loops and cycles of one run.
 
     changed: called with "detail", "loops" or "cycles" when an answer came, "failed" when none did.
-    failure: why, "" when all is well.
     """
 
     def __init__(self, link: Link, changed: Callable[[str], None], *, key: str = "page") -> None:
@@ -99,8 +98,13 @@ class RunModel:
         self._changed = changed
         self._key = key
         self.run: str | None = None
-        self.failure = ""
+        self._failures: dict[str, str] = {}
         self.show(None)
+
+    @property
+    def failure(self) -> str:
+        """Why something could not be read, "" when all is well."""
+        return next(iter(self._failures.values()), "")
 
     @property
     def detail(self) -> RunDetail | None:
@@ -130,7 +134,7 @@ class RunModel:
     def show(self, run: str | None) -> None:
         """Show another run, or none. Nothing of the one before remains."""
         self.run = run
-        self.failure = ""
+        self._failures = {}
         self._seen = _Seen()
         self._detail: _Asking[RunDetail] = _Asking(
             f"{self._key}-detail", lambda client, run: client.run(run)
@@ -192,13 +196,13 @@ class RunModel:
         def then(answer: T) -> None:
             if current():
                 asking.waiting, asking.answer, asking.cost = False, answer, cost[0]
-                self.failure = ""
+                self._failures.pop(kind, None)
                 self._changed(kind)
 
         def failed(error: Exception) -> None:
             if current():
                 asking.waiting, asking.dirty = False, True
-                self.failure = str(error)
+                self._failures[kind] = str(error)
                 self._changed("failed")
 
         self._link.ask(asking.key, work, then, failed)

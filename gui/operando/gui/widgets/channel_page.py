@@ -41,6 +41,8 @@ from operando.station.client import UNDER_WAY, ChannelStatus, Rows, StationClien
 TICK = 250
 """ms between two looks at what is to be asked."""
 
+UNREAD = "not read: "
+
 SPANS = (("All", ALL), ("Last hour", HOUR), ("Last 10 min", 10 * MINUTE))
 """What can be followed."""
 
@@ -112,7 +114,12 @@ class ChannelPage(QWidget):
         self._past = None
         self._status = None
         self.head.set_commands(True)
-        self._show_run(status.run, live=status.state in UNDER_WAY)
+        if status.run is not None and status.run == self.shown_run:
+            # Whoever comes back, or the station itself, finds the page as it was.
+            self.run.renew(lost=True)
+            self.plots.refresh()
+        else:
+            self._show_run(status.run, live=status.state in UNDER_WAY)
         self.update_channel(status, view)
 
     def show_record(self, run: str) -> None:
@@ -270,8 +277,10 @@ class ChannelPage(QWidget):
         """An answer came."""
         detail = self.run.detail
         if what == "failed":
-            self.say(f"not read: {self.run.failure}", "notice")
+            self.say(f"{UNREAD}{self.run.failure}", "notice")
             return
+        if not self.run.failure and self._note.text().startswith(UNREAD):
+            self.say("", "muted")
         if what == "loops":
             self.loops.set_loops(self.run.loops)
         elif what == "cycles":
@@ -336,6 +345,8 @@ class ChannelPage(QWidget):
 
     def _say_empty(self) -> None:
         """Say why there is nothing to see, if there is nothing."""
+        for made in self._savers:
+            made.setEnabled(self.shown_run is not None)
         self.plots.setVisible(self.shown_run is not None)
         self._empty.setVisible(self.shown_run is None)
 
@@ -391,6 +402,7 @@ class ChannelPage(QWidget):
         tools = QHBoxLayout()
         tools.setSpacing(SPACE // 2)
         self._spans: list[QPushButton] = []
+        self._savers: list[QPushButton] = []
         group = QButtonGroup(self)
         group.setExclusive(False)
         for text, span in SPANS:
@@ -416,6 +428,7 @@ class ChannelPage(QWidget):
         ):
             made = button(f"Save {what}…", "plain", f"save-{what}")
             made.clicked.connect(partial(self._ask_where, what, suffix, kind, save_it))
+            self._savers.append(made)
             tools.addWidget(made)
 
         empty = QLabel("This channel has not run anything yet.")

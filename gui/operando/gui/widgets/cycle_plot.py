@@ -134,6 +134,9 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
         middle = 0.5 * (top + bottom)
         self._efficiency = middle - 0.62 * wide, middle + 0.94 * wide
         self._right.setRange(*self._efficiency)
+        for axis in (self._left, self._right, self._bottom):
+            axis.blank = not rows
+            axis.picture = None
         self.update_marks()
 
     def update_marks(self) -> None:

@@ -168,6 +168,9 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
             colour = mix(end, begin, share)
             lines.append(Line(self._capacity(loop), loop.voltage, colour, parts, width))
         self.curve.set_lines(lines)
+        for axis in (self._left, self._bottom):
+            axis.blank = not lines
+            axis.picture = None
         self.update_marks()
 
     def _moved(self, at: QPointF) -> None:

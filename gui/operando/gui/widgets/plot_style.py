@@ -31,7 +31,7 @@ LEFT_AXIS = 70
 BOTTOM_AXIS = 38
 """Height of bottom axes with their label, px."""
 
-SMOOTH = 1500
+SMOOTH = 5000
 """Points up to which a curve is antialiased."""
 
 
@@ -109,12 +109,16 @@ def _round_step(least: float) -> float:
 
 
 class Axis(pg.AxisItem):  # type: ignore[misc]
-    """An axis with few round ticks. time: its values are s, shown in the unit of the span."""
+    """An axis with few round ticks. time: its values are s, shown in the unit of the span.
+
+    integers: ticks at whole numbers alone. blank: no ticks, there is nothing to measure.
+    """
 
     def __init__(self, side: Literal["left", "right", "bottom"], *, time: bool = False) -> None:
         super().__init__(side, maxTickLength=0)
         self._time = time
         self.integers = False
+        self.blank = False
         self.enableAutoSIPrefix(False)
         self.setStyle(tickLength=0, tickTextOffset=6, autoExpandTextSpace=False)
         self.setTickFont(font(SMALL, tabular=True))
@@ -124,11 +128,13 @@ class Axis(pg.AxisItem):  # type: ignore[misc]
             self.setWidth(LEFT_AXIS)
 
     def step(self, low: float, high: float, length: float) -> float:
-        """Distance of its ticks. length: px."""
+        """Distance of its ticks, 0 for none. length: px."""
+        if self.blank:
+            return 0.0
         if self._time:
             return time_step(low, high, max(2, int(length / 72)))
         across = self.orientation == "bottom"
-        found = tick_step(low, high, max(2, int(length / (56 if across else 25))))
+        found = tick_step(low, high, max(2, int(length / (56 if across else 21))))
         return max(1.0, found) if self.integers else found
 
     def marks(self, low: float, high: float, length: float) -> list[float]:
@@ -137,7 +143,11 @@ class Axis(pg.AxisItem):  # type: ignore[misc]
 
     def tickValues(self, minVal: float, maxVal: float, size: float) -> list[Any]:  # noqa: N802, N803
         """One level of ticks; see pyqtgraph."""
-        return [(self.step(minVal, maxVal, size), self.marks(minVal, maxVal, size))]
+        step, margin = self.step(minVal, maxVal, size), 0.0
+        if self.orientation != "bottom" and size > 0:
+            # A number at the very end of its axis would be cut in half.
+            margin = 6.0 * (maxVal - minVal) / size
+        return [(step, multiples(minVal + margin, maxVal - margin, step))]
 
     def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:  # noqa: N802
         """Their texts; see pyqtgraph."""

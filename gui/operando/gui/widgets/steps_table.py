@@ -7,7 +7,7 @@ from typing import Any
 
 from PyQt6.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt
 from PyQt6.QtGui import QBrush, QColor
-from PyQt6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView
+from PyQt6.QtWidgets import QAbstractItemView, QFrame, QHeaderView, QTableView, QWidget
 
 from operando.gui.models.run import StepLine, journal_tone, step_line
 from operando.gui.models.units import duration_text
@@ -108,6 +108,9 @@ class _Table(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setTabKeyNavigation(False)
+        corner = QWidget()
+        corner.setStyleSheet("background: transparent; border: none")
+        self.setCornerWidget(corner)
         across, down = self.horizontalHeader(), self.verticalHeader()
         assert across is not None
         assert down is not None
@@ -149,7 +152,7 @@ class StepsTable(_Table):
     HEADS = ("#", "Cycle", "Step", "Set-point", "Lasted", "Charge", "Ended by", "Started")
 
     def __init__(self, theme: Theme) -> None:
-        super().__init__(self.HEADS, (40, 52, 92, 92, 76, 84, 176, 80), (0, 1, 4, 5, 7), theme)
+        super().__init__(self.HEADS, (40, 56, 100, 84, 82, 88, 176, 80), (0, 1, 4, 5, 7), theme)
         self.setObjectName("steps")
         self.setAccessibleName("Steps of the run")
         self._steps: Sequence[StepInfo] = ()

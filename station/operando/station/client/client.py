@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -44,6 +45,9 @@ PATIENCE = 5.0
 
 LONG_PATIENCE = 60.0
 """Wall s for what may wait for an instrument or read a whole record."""
+
+READ_AGAIN = 0.2
+"""Wall s before a question is repeated to which the station had no answer yet."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -268,8 +272,10 @@ class StationClient:
         path: str,
         patience: float,
         headers: Mapping[str, str] | None = None,
+        until: float | None = None,
         **options: Any,
     ) -> httpx.Response:
+        until = time.monotonic() + LONG_PATIENCE if until is None else until
         answer: httpx.Response | None = None
         for fresh in (False, True):
             both = {**(headers or {}), **self._headers(fresh=fresh)}
@@ -284,6 +290,11 @@ class StationClient:
         assert answer is not None
         if answer.is_success:
             return answer
+        unready = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and method == "GET"
+        if unready and time.monotonic() < until:
+            # A long record is still being read; the station says so before we call it lost.
+            time.sleep(READ_AGAIN)
+            return self._ask(method, path, patience, headers, until, **options)
         raise _refusal(answer)
 
     def _websocket(self) -> ClientConnection:
