@@ -156,7 +156,10 @@ def test_every_state_is_said_by_glyph_and_word_with_its_reason(
     reason: Any = page.findChild(QWidget, "page-reason")
     if view.reason:
         assert reason.isVisible()
-        assert reason.text() == view.reason
+        assert reason.text().startswith(view.reason)
+    if view.over and view.output_text != NOT_VERIFIED:
+        assert view.output_text in reason.text()
+    assert text(page, "page-caption-voltage") == ("Last voltage" if view.over else "Voltage")
     alert: Any = page.findChild(QWidget, "page-alert")
     assert alert.isVisible() == (view.output_text == NOT_VERIFIED)
 

@@ -102,6 +102,8 @@ def test_an_operator_starts_watches_and_stops_a_simulated_lab(
         # Watching: the page of the first channel shows its curve.
         operator.click("card-A1")
         operator.await_widget("page-stop")
+        operator.await_text("1 half cycle")
+        wait_until(lambda: int(operator.see("page-progress-text")["text"].split()[0]) >= 5)
         operator.picture(pictures / "window-channel.png")
         operator.key("Escape")
 
@@ -113,9 +115,11 @@ def test_an_operator_starts_watches_and_stops_a_simulated_lab(
         operator.picture(pictures / "window-tripped.png")
 
         # Stopping the first one opens its relay.
-        operator.click("stop-A1")
+        operator.click("card-A1")
+        operator.click("page-stop")
         wait_until(lambda: not lab.relays()["smu1"])
         operator.await_text("aborted")
+        operator.key("Escape")
 
         # A picture to take along.
         operator.click("card-A2")

@@ -340,6 +340,12 @@ def test_a_limit_trips_into_a_verified_safe_state(lab: Lab, limit: str, name: st
     record = Record.open(run.folder)
     assert [event.name for event in record.limits] == [name]
     assert record.state == "tripped"
+    cut = record.steps()[-1]
+    assert (cut.reason, cut.condition, cut.ended) == ("tripped", None, False)
+    assert cut.end == pytest.approx(run.result.duration, abs=1.0)
+    whole = record.samples()["charge"]
+    assert sum(step.charge for step in record.steps()) == pytest.approx(run.result.charge, rel=1e-6)
+    assert abs(run.result.charge) >= abs(whole[-1])
 
 
 def test_a_warning_is_journalled_and_the_run_goes_on(lab: Lab) -> None:

@@ -107,7 +107,7 @@ def _text(widget: QWidget) -> str:
         method = getattr(widget, name, None)
         if callable(method):
             return str(method())
-    return ""
+    return widget.accessibleDescription()
 
 
 def _watch() -> None:

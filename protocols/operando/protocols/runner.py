@@ -97,6 +97,7 @@ class Runner:
         self._securing: asyncio.Task[SafeStateError | None] | None = None
         self._observed_until = -math.inf
         self._driven = False
+        self._step_is_open = False
         self._checked = settings.open_circuit is None
         self._opened_at = clock.now()
         self._interruption: tuple[RunState, str] | None = None
@@ -291,6 +292,7 @@ class Runner:
         tally = self.tally
         tally.begin_step(step, step_id)
         await self._note(Entry.STEP_STARTED, started_entry(step, tally))
+        self._step_is_open = True
         while True:
             try:
                 await self._attempt(step)
@@ -299,6 +301,7 @@ class Runner:
                 if not await self._held():
                     raise
         outcome = tally.outcome()
+        self._step_is_open = False
         await self._note(Entry.STEP_ENDED, ended_entry(outcome, tally))
         return outcome
 
@@ -545,6 +548,10 @@ class Runner:
         try:
             after = 0.0 if unsafe is not None else tally.end_attempt(self._opened_at)
             await self._journal_fired()
+            if self._step_is_open and unsafe is None:
+                # Unless the circuit was found open, nobody knows when it ended.
+                cut = replace(tally.outcome(), reason=self.state.value, condition=None)
+                await self._note(Entry.STEP_ENDED, ended_entry(cut, tally))
             verdict = "verified" if unsafe is None else str(unsafe)
             # charge_after: passed between the last reading and the opening of the circuit
             await self._note(

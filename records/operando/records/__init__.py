@@ -5,6 +5,7 @@ from operando.records.charge import Increments, increments
 from operando.records.loops import HalfLoop
 from operando.records.pyramid import Curve, Pyramid
 from operando.records.reader import (
+    INTERRUPTIONS,
     Gap,
     JournalEntry,
     LimitEvent,
@@ -17,6 +18,7 @@ from operando.records.verification import Verification, canonical_dump, verify
 from operando.records.view import Fresh, Latest, RecordView
 
 __all__ = [
+    "INTERRUPTIONS",
     "Curve",
     "Exported",
     "Fresh",

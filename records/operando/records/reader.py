@@ -55,13 +55,18 @@ class JournalEntry:
     hash: str
 
 
+INTERRUPTIONS = frozenset({"tripped", "aborted", "faulted"})
+"""Ends of a run that cut a step short."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step as it was asked for and as it ended.
 
     index: running number, as `step_count` of the samples. step_id: place in the program.
     cycle: from 1. label, kind: the protocol's word and the class of step. start, end: s; `end` is
-    NaN and `reason` None while the step has no outcome. condition: what ended it.
+    NaN and `reason` None while the step has no outcome. reason: "condition", "cut-off", "operator",
+    or how the run ended that cut it short, see `INTERRUPTIONS`. condition: what ended it.
     duration: s, pauses excluded. charge: net, C. energy: net, J. NaN where not known.
     hash: of the step as asked. step: its fields.
     """
@@ -83,8 +88,8 @@ class Step:
 
     @property
     def ended(self) -> bool:
-        """Whether an outcome was committed."""
-        return self.reason is not None
+        """Whether it came to an end of its own: its outcome is there, and nothing cut it short."""
+        return self.reason is not None and self.reason not in INTERRUPTIONS
 
 
 @dataclass(frozen=True, slots=True)

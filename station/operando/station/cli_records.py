@@ -65,8 +65,8 @@ def show(folder: FolderArgument, as_json: JsonOption = False) -> None:
     console.print(f"[bold]{folder.name}[/bold]: {record.state}, {kind}")
     table = Table("step", "label", "cycle", "duration", "charge", "ended by")
     for step in record.steps():
-        duration = format_quantity(step.duration, "s") if step.ended else ""
-        charge = format_quantity(step.charge, "mAh") if step.ended else ""
+        duration = format_quantity(step.duration, "s") if step.reason else ""
+        charge = format_quantity(step.charge, "mAh") if step.reason else ""
         table.add_row(str(step.index), step.label, str(step.cycle), duration, charge,
                       step.condition or step.reason or "not ended")  # fmt: skip
     console.print(table)

@@ -61,6 +61,7 @@ class ChannelView:
     reason: why it is in its state, or why an instrument of it cannot be used.
     voltage ... charge: last committed readings; "—" when not known or not valid.
     stale: these readings are older than they should be, or the station is lost.
+    over: no run is under way, so that they are the last of the run before and not of now.
     old: the quantities among them whose own reading is older than it should be.
     age_text: wall time since the newest of them. progress: 0 ... 1.
     elapsed, time_left: laboratory time. output_text: what is known of the output.
@@ -96,6 +97,7 @@ class ChannelView:
     stopping: bool
     simulated: bool
     old: frozenset[str] = frozenset()
+    over: bool = False
 
 
 def channel_view(
@@ -144,6 +146,7 @@ def channel_view(
         stopping=status.stopping,
         simulated=status.simulated,
         old=_old_quantities(status),
+        over=not under_way and bool(status.latest),
     )
 
 

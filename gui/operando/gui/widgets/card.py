@@ -35,6 +35,13 @@ from operando.station.client import Rows
 STRIPE = 4
 """Width of the coloured stripe at a card's left, px."""
 
+CAPTIONS = (
+    ("Voltage", "Last voltage"),
+    ("Current", "Last current"),
+    ("Stack pressure", "Last pressure"),
+)
+"""Of the readouts while a run is under way, and after it."""
+
 TREND = "voltage"
 """What the small trend shows."""
 
@@ -62,6 +69,7 @@ class ChannelCard(QFrame):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self._lines: list[Line | Paragraph] = []
+        self._captions: list[Line] = []
 
         self._cell = self._line("cell", "muted", BODY)
         self._age = Badge(theme, "notice")
@@ -105,7 +113,7 @@ class ChannelCard(QFrame):
         if view == before:
             return
         dim = view.stale
-        plain: Role = "faint" if dim else "text"
+        plain: Role = "faint" if dim else "muted" if view.over else "text"
         self._cell.set_text(view.cell)
         # When the whole station is lost the strip says so; sixteen amber ages would shout.
         lost = view.age_text.startswith("last seen")
@@ -123,6 +131,8 @@ class ChannelCard(QFrame):
         ):
             line.set_text(text)
             line.set_role(plain)
+        for below, captions in zip(self._captions, CAPTIONS, strict=True):
+            below.set_text(captions[view.over])
         quiet: Role = "faint" if dim else "muted"
         self._percent.set_text(view.progress_text)
         self._percent.set_role(quiet)
@@ -273,13 +283,12 @@ class ChannelCard(QFrame):
 
         readouts = QHBoxLayout()
         readouts.setSpacing(SPACE)
-        for line, caption, share in (
-            (self._voltage, "Voltage", 7),
-            (self._current, "Current", 5),
-            (self._pressure, "Stack pressure", 5),
+        for line, (caption, _), share in zip(
+            (self._voltage, self._current, self._pressure), CAPTIONS, (7, 5, 5), strict=True
         ):
             below = Line(self._theme, "faint", size=SMALL)
             below.set_text(caption)
+            self._captions.append(below)
             column = QVBoxLayout()
             column.setSpacing(1)
             column.addStretch(1)
@@ -344,10 +353,8 @@ def _step(view: ChannelView) -> str:
 
 
 def _words(view: ChannelView) -> str:
-    """Why it is in this state, else what it does."""
-    if view.reason:
-        return view.reason
-    parts = [view.protocol, view.elapsed]
+    """Why it is in this state, else what it does; with its output, unless it plainly drives."""
+    parts = [view.reason] if view.reason else [view.protocol, view.elapsed]
     if view.output_text != NOT_VERIFIED and (view.stale or not view.time_left):
         parts.append(view.output_text)
     return " · ".join(part for part in parts if part)

@@ -134,8 +134,8 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
         middle = 0.5 * (top + bottom)
         self._efficiency = middle - 0.62 * wide, middle + 0.94 * wide
         self._right.setRange(*self._efficiency)
-        for axis in (self._left, self._right, self._bottom):
-            axis.blank = not rows
+        for axis, filled in ((self._left, rows), (self._bottom, rows), (self._right, shares)):
+            axis.blank = not filled
             axis.picture = None
         self.update_marks()
 

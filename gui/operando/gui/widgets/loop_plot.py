@@ -171,6 +171,8 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
         for axis in (self._left, self._bottom):
             axis.blank = not lines
             axis.picture = None
+        halves = f"{len(self._loops)} half cycle{'s' if len(self._loops) != 1 else ''}"
+        self.setAccessibleDescription(halves)
         self.update_marks()
 
     def _moved(self, at: QPointF) -> None:

@@ -118,7 +118,7 @@ class PageHead(QFrame):
         """Show a channel as it is, or as it was last seen."""
         self._view = view
         dim = view.stale or bool(self._lost)
-        plain: Role = "faint" if dim else "text"
+        plain: Role = "faint" if dim else "muted" if view.over else "text"
         self._name.set_text(view.name)
         self._cell.set_text(view.cell)
         self._fit_names()
@@ -137,7 +137,11 @@ class PageHead(QFrame):
         ):
             self._readouts[name].set_text(text or UNKNOWN)
             old = dim or name in view.old
-            self._readouts[name].set_role("faint" if old else "text")
+            self._readouts[name].set_role("faint" if old else plain)
+        for below, (_, caption) in zip(self._captions, READOUTS, strict=False):
+            # What passed stays passed; a voltage or a pressure may have changed since.
+            last = view.over and caption != "Charge"
+            below.set_text(f"Last {caption.lower()}" if last else caption)
         where = " · ".join(part for part in (view.step, view.cycle) if part)
         self._step.set_text(where or UNKNOWN)
         self._step.set_role(plain)
@@ -172,9 +176,10 @@ class PageHead(QFrame):
         view = self._view
         words = f"The station is not heard: {self._lost}" if self._lost else ""
         if view is not None and not self._lost:
-            words = view.reason
-            if not words and view.output_text != NOT_VERIFIED:
-                words = view.output_text
+            parts = [view.reason]
+            if view.output_text != NOT_VERIFIED and (view.over or not view.reason):
+                parts.append(view.output_text)
+            words = " · ".join(part for part in parts if part)
         self._reason.set_text(words)
         self._reason.setToolTip(words)
         self._reason.set_role("notice" if self._lost else "muted")
@@ -198,8 +203,9 @@ class PageHead(QFrame):
         stop.setEnabled(view.can_stop or view.stopping)
         stop.setText("Stopping…" if view.stopping else "Stop")
 
-    def _caption(self, text: str) -> Line:
+    def _caption(self, text: str, name: str) -> Line:
         made = Line(self._theme, "faint", size=SMALL)
+        made.setObjectName(f"page-caption-{name}")
         made.set_text(text)
         self._captions.append(made)
         return made
@@ -222,8 +228,8 @@ class PageHead(QFrame):
         second.setContentsMargins(SPACE, 0, SPACE, 0)
         second.setSpacing(2 * SPACE)
         for name, caption in READOUTS:
-            second.addLayout(_column(self._readouts[name], self._caption(caption)), 10)
-        second.addLayout(_column(self._step, self._caption("Step")), 13)
+            second.addLayout(_column(self._readouts[name], self._caption(caption, name)), 10)
+        second.addLayout(_column(self._step, self._caption("Step", "step")), 13)
         second.addLayout(_column(self._percent, self._left, self._progress), 10)
 
         column = QVBoxLayout(self)

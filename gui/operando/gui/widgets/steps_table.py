@@ -13,6 +13,7 @@ from operando.gui.models.run import StepLine, journal_tone, step_line
 from operando.gui.models.units import duration_text
 from operando.gui.theme import SMALL, SPACE, Theme
 from operando.gui.widgets.style import font
+from operando.records import INTERRUPTIONS
 from operando.station.client import JournalLine, StepInfo
 
 ROW = 3 * SPACE
@@ -123,6 +124,7 @@ class _Table(QTableView):
         for column, width in enumerate(widths):
             self.setColumnWidth(column, width)
         across.setSectionResizeMode(len(widths) - 1, QHeaderView.ResizeMode.Stretch)
+        self._least = tuple(widths)
 
     def lines(self) -> list[tuple[str, ...]]:
         """Its rows as they are shown."""
@@ -142,6 +144,11 @@ class _Table(QTableView):
         at_end = bar is None or bar.value() >= bar.maximum()
         grown = len(rows) > len(self._source.rows)
         self._source.put(rows, inks)
+        for column, least in enumerate(self._least[:-1]):
+            # Nothing is cut that fits; what was widened by hand or by a longer text stays so.
+            width = max(self.columnWidth(column), least, self.sizeHintForColumn(column) + SPACE)
+            if width != self.columnWidth(column):
+                self.setColumnWidth(column, width)
         if grown and at_end:
             self.scrollToBottom()
 
@@ -173,7 +180,8 @@ class StepsTable(_Table):
     def _ink(self, line: StepLine) -> str | None:
         if line.running:
             return self._theme.active
-        return self._theme.notice if line.ended == "no outcome" else None
+        cut_short = line.ended == "no outcome" or line.ended in INTERRUPTIONS
+        return self._theme.notice if cut_short else None
 
 
 class JournalTable(_Table):
