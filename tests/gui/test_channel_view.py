@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
+from datetime import datetime
 from typing import get_args
 
 import pytest
@@ -105,14 +106,15 @@ def test_whatever_comes_together_no_button_and_no_colour_is_unsafe(
     view = channel_view(of, current=current, speed=1.0)
     can = allowed(of, current=current)
     over = state not in UNDER_WAY and not stopping
-    assert ("stop" in can) == (not current or not over)
+    in_doubt = output == "unknown" or (output == "on" and over)
+    assert ("stop" in can) == (not current or not over or in_doubt)
     if "start" in can:
         assert over
         assert not attention
     if stopping or not current:
         assert not can & {"start", "pause", "resume"}
     assert ("acknowledge" in can) == (attention and current)
-    if output == "unknown" or (output == "on" and over):
+    if in_doubt:
         assert view.output_text == NOT_VERIFIED
         assert view.tone == "bad"
     if attention:
@@ -123,6 +125,15 @@ def test_whatever_comes_together_no_button_and_no_colour_is_unsafe(
     assert (view.output_text == "output read back off") == (output == "off" and current)
     assert view.state_text.endswith("(last seen)") is not current
     assert view.glyph
+
+
+def test_an_output_that_was_read_back_says_when() -> None:
+    noon = datetime(2026, 3, 5, 12, 0).astimezone()
+    view = channel_view(status("idle", output_at=noon.timestamp()), current=True, speed=1.0)
+    assert view.output_text == "output read back off at 12:00 on 05 Mar 2026"
+    today = datetime.now().astimezone().replace(hour=0, minute=7)
+    view = channel_view(status("idle", output_at=today.timestamp()), current=True, speed=1.0)
+    assert view.output_text == "output read back off at 00:07"
 
 
 @pytest.mark.parametrize("state", ["tripped", "faulted", "killed"])

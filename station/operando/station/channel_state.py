@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,6 +17,7 @@ from operando.instruments.recorder import Entry
 from operando.protocols import RunState
 from operando.records import Record
 from operando.station.client.models import LimitInfo, Output, State
+from operando.station.details import made
 from operando.station.engine import Run, UnderWay
 from operando.station.sheets import limit_info
 
@@ -30,14 +32,16 @@ ACKNOWLEDGED = ".acknowledged"
 class LastRun:
     """How a channel's last run ended. run: None when it has had none.
 
-    output: of the potentiostat since then. attention: somebody must acknowledge first.
-    started: Unix time, s. elapsed: s of laboratory time.
+    output: of the potentiostat, read back at Unix time `output_at`; None if it was not.
+    attention: somebody must acknowledge first. started: as `RunSummary`. elapsed: s of laboratory
+    time.
     """
 
     run: str | None = None
     state: State = "idle"
     reason: str = ""
     output: Output = "unknown"
+    output_at: float | None = None
     attention: bool = False
     protocol: str = ""
     title: str = ""
@@ -78,6 +82,7 @@ def ended(run: UnderWay, outcome: Run | str) -> LastRun:
         state=state.value,
         reason=reason,
         output="off" if off else "unknown",
+        output_at=time.time() if off else None,
         attention=state.value in SERIOUS or not off,
         protocol=run.order.plan.protocol.name,
         title=run.order.title or run.order.plan.protocol.name,
@@ -116,7 +121,7 @@ def last_run(output: Path, bench: Bench, channel: str, seen: Acknowledgements) -
     """How the newest run in a folder went that belongs to a channel of a bench."""
     entry = bench.channels[channel]
     folders = {path.parent for path in output.glob(f"*_{channel}_*/record.sqlite")}
-    for folder in sorted(folders, key=_made, reverse=True):
+    for folder in sorted(folders, key=lambda path: (made(path), path.name), reverse=True):
         try:
             record = Record.open(folder)
             if not _belongs(record, channel, entry.cell, entry.roles.get("potentiostat", "")):
@@ -133,14 +138,6 @@ def last_run(output: Path, bench: Bench, channel: str, seen: Acknowledgements) -
         attention = found.state in SERIOUS or found.output != "off"
         return replace(found, attention=attention and folder.name not in seen)
     return LastRun()
-
-
-def _made(folder: Path) -> tuple[float, str]:
-    """When a record was made by the wall's clock: a scaled one's stamps run ahead of it."""
-    for path in (folder / "manifest.json", folder):
-        with contextlib.suppress(OSError):
-            return path.stat().st_mtime, folder.name
-    return 0.0, folder.name
 
 
 def _belongs(record: Record, channel: str, cell: str, potentiostat: str) -> bool:

@@ -12,7 +12,7 @@ import importlib.metadata
 import secrets
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,6 +81,8 @@ class Desk:
         self._last = dict.fromkeys(engine.bench.channels, LastRun())
         self._current: dict[str, UnderWay] = {}
         self._tasks: dict[str, asyncio.Task[str]] = {}
+        self._switching_off: dict[str, asyncio.Task[None]] = {}
+        self._stops: dict[str, int] = dict.fromkeys(engine.bench.channels, 0)
         self._seen = Acknowledgements(output)
         self._ending = ""
         self._is_simulated = {
@@ -97,11 +99,7 @@ class Desk:
         """
         bench = self._engine.bench
         last = {name: last_run(self.output, bench, name, self._seen) for name in bench.channels}
-        potentiostats = {
-            name: entry.roles["potentiostat"]
-            for name, entry in bench.channels.items()
-            if "potentiostat" in entry.roles
-        }
+        potentiostats = self._potentiostats
         orphaned = {
             name
             for name, instrument in potentiostats.items()
@@ -115,7 +113,7 @@ class Desk:
             if output == "off":
                 said = "its output was read back off when this station started"
                 reason = f"{run.reason}; {said}" if name in orphaned else run.reason
-                run = replace(run, output="off", reason=reason)  # noqa: PLW2901
+                run = replace(run, output="off", output_at=found.at, reason=reason)  # type: ignore[union-attr]  # noqa: PLW2901
             elif output == "on" or (name in orphaned and found is not None):
                 why = "was found on when this station started, which had not switched it on"
                 if output != "on":
@@ -124,6 +122,7 @@ class Desk:
                 run = replace(  # noqa: PLW2901
                     run,
                     output=output,
+                    output_at=found.at if output == "on" else None,  # type: ignore[union-attr]
                     attention=True,
                     reason=f"{run.reason}; {text}" if run.reason else text,
                 )
@@ -138,9 +137,9 @@ class Desk:
         """Wait until every run has ended; channels whose output is not known to be off."""
         while self._tasks:
             await asyncio.wait(set(self._tasks.values()))
-        return tuple(
-            name for name, run in self._last.items() if run.attention and run.output != "off"
-        )
+        if self._switching_off:
+            await asyncio.wait(set(self._switching_off.values()))
+        return tuple(name for name in self._potentiostats if self._last[name].output != "off")
 
     # ---- what there is -------------------------------------------------------------------
 
@@ -174,6 +173,7 @@ class Desk:
         fixed["instruments"] = instruments
         fixed["simulated"] = any(one.simulated for one in instruments)
         if run is None:
+            fixed["stopping"] = self._potentiostats.get(name) in self._switching_off
             return ChannelStatus(**fixed, **_of_last(self._last[name]))
         return ChannelStatus(**fixed, **self._of_current(run))
 
@@ -182,6 +182,7 @@ class Desk:
         status: dict[str, Any] = {
             "state": "preparing",
             "output": self._last[run.channel].output,
+            "output_at": self._last[run.channel].output_at,
             "stopping": bool(run.stop_reason),
             "reason": run.stop_reason,
             "protocol": run.order.plan.protocol.name,
@@ -197,6 +198,7 @@ class Desk:
         return status | {
             "state": state,
             "output": "off" if off else "on" if state in UNDER_WAY else "unknown",
+            "output_at": None,
             "stopping": bool(run.stop_reason) and state in UNDER_WAY,
             "reason": runner.reason or run.stop_reason,
             "attention": state in SERIOUS or not (off or state in UNDER_WAY),
@@ -262,15 +264,30 @@ class Desk:
     async def start(self, channel: str, request: RunRequest) -> Started:
         """Start a run; returns when its record exists. Raises RefusedError."""
         self._require(channel)
-        checked = self._checked(channel, request)
+        stops = self._stops[channel]
+        if self._in_loop():
+            checked = self._checked(channel, request)
+        else:
+            # However long a recipe takes to check, no stop waits for it.
+            checked = await asyncio.to_thread(self._checked, channel, request)
         if not checked.report.ok:
             problems = checked.report.problems
             raise RefusedError(problems[0].message, problems)
-        return await self._in_engine(self._start(channel, checked))
+        return await self._in_engine(self._start(channel, checked, stops))
 
-    async def _start(self, channel: str, checked: Checked) -> Started:
+    async def _start(self, channel: str, checked: Checked, stops: int) -> Started:
         if self._ending:
             raise RefusedError(f"the station is ending: {self._ending}")
+        if self._stops[channel] != stops:
+            raise RefusedError(
+                f"channel {channel} was stopped while this run was being checked; start it again "
+                "if it is still wanted"
+            )
+        if self._potentiostats.get(channel) in self._switching_off:
+            raise RefusedError(
+                f"the output of channel {channel} is being switched off and read back; start "
+                "again in a moment"
+            )
         last = self._last[channel]
         if channel in self._current:
             raise RefusedError(f"channel {channel} is running already")
@@ -375,8 +392,12 @@ class Desk:
         )
 
     async def abort(self, channel: str) -> Done:
-        """End the run; ok when its output has been read back off. Raises RefusedError."""
+        """End the run, or switch off a channel without one; ok when its output was read back off.
+
+        Raises RefusedError.
+        """
         self._require(channel)
+        self._stops[channel] += 1
         run = self._current.get(channel)
         if run is not None:
             # Not as a part of the waiting, which ends with a client that goes away.
@@ -386,10 +407,49 @@ class Desk:
     async def _aborted(self, channel: str, run: UnderWay | None) -> Done:
         if run is not None:
             return await self._end_of(run)
+        return await self._switched_off(channel, "no run was under way")
+
+    async def _switched_off(self, channel: str, what: str) -> Done:
+        """Switch the output of a channel without a run off, and answer with what was read back."""
+        name = self._potentiostats.get(channel)
+        if name is None:
+            return Done(ok=True, message=f"channel {channel}: it has no potentiostat")
+        if name not in self._switching_off:
+            task = self._switching_off[name] = asyncio.create_task(self._switch_off(name))
+            task.add_done_callback(lambda _: self._switching_off.pop(name, None))
+        await asyncio.wait({self._switching_off[name]}, timeout=END_OF_RUN)
         last = self._last[channel]
-        off = last.output == "off"
-        words = "its output was read back off" if off else "its output is NOT KNOWN to be off"
-        return Done(ok=off, message=f"channel {channel}: no run is under way; {words}")
+        off = name not in self._switching_off and last.output == "off"
+        words = "its output was read back off"
+        if not off:
+            words = "ITS OUTPUT IS NOT READ BACK OFF: assume that it is on"
+            problem = self._engine.found[name].problem if name in self._engine.found else ""
+            words += f" ({problem})" if problem else ""
+        return Done(ok=off, message=f"channel {channel}: {what}; {words}")
+
+    async def _switch_off(self, name: str) -> None:
+        channels = [channel for channel, own in self._potentiostats.items() if own == name]
+        # What was off when it was last read and cannot be reached now is told, not pursued.
+        pursue = any(self._last[channel].output != "off" for channel in channels)
+        found = await self._engine.switch_off(name, pursue=pursue)
+        with self._lock:
+            for channel in channels:
+                last = self._last[channel]
+                reason = last.reason
+                if found.output == "off" and last.output != "off":
+                    said = "its output was then switched off by a stop and read back off"
+                    reason = f"{reason}; {said}" if reason else said
+                elif found.output != "off":
+                    said = f"the output of {name} could not be read back off: ASSUME THAT IT IS ON"
+                    said += f" ({found.problem})" if found.problem else ""
+                    reason = reason if said in reason else f"{reason}; {said}" if reason else said
+                self._last[channel] = replace(
+                    last,
+                    output="off" if found.output == "off" else "unknown",
+                    output_at=found.at if found.output == "off" else None,
+                    attention=last.attention or found.output != "off",
+                    reason=reason,
+                )
 
     async def _end_of(self, run: UnderWay) -> Done:
         """Wait for the end of a run that was told to stop."""
@@ -404,39 +464,51 @@ class Desk:
             )
             return Done(ok=False, message=f"channel {channel}: stopping, {where}")
         if run.folder is None:
-            return Done(
-                ok=True,
-                message=f"channel {channel}: ended while it was being prepared; nothing was "
-                "switched on",
-            )
+            return await self._switched_off(channel, "ended while it was being prepared")
         last = self._last[channel]
         if not run.verified_off:
             return Done(ok=False, message=f"channel {channel}: {last.state}: {last.reason}")
         return Done(ok=True, message=f"channel {channel}: {last.state}, output read back off")
 
     async def stop_all(self) -> Done:
-        """Abort every run, those being prepared too; ok when every output was read back off."""
+        """Abort every run, those being prepared too, and switch every other output off.
+
+        ok when every output was read back off.
+        """
         reason = "stop all, asked by the operator"
+        for channel in self._stops:
+            self._stops[channel] += 1
         self._do(lambda: self._engine.stop_all(reason, later=False))
         return await self._in_engine(self._all_stopped())
 
     async def _all_stopped(self) -> Done:
         runs = tuple(self._current.values())
-        done = await asyncio.gather(*map(self._end_of, runs))
-        left = [
-            Done(ok=False, message=f"channel {name}: no run, but {last.reason}")
-            for name, last in self._last.items()
-            if last.attention and last.output != "off" and not _among(name, runs)
-        ]
-        everything = [*done, *left]
-        message = "; ".join(one.message for one in everything) or "no run was under way"
-        return Done(ok=all(one.ok for one in everything), message=message)
+        driven = {self._potentiostats.get(run.channel) for run in runs}
+        idle = [name for name, own in self._potentiostats.items() if own not in driven]
+        done, rest = await asyncio.gather(
+            asyncio.gather(*map(self._end_of, runs)),
+            asyncio.gather(*(self._switched_off(name, "no run was under way") for name in idle)),
+        )
+        words = [one.message for one in (*done, *(one for one in rest if not one.ok))]
+        if idle and all(one.ok for one in rest):
+            other = "every other output" if runs else "no run was under way; every output"
+            words.append(f"{other} was read back off")
+        return Done(ok=all(one.ok for one in (*done, *rest)), message="; ".join(words))
 
     def shut_down(self) -> None:
         """Ask for the end of the station: every run is aborted first."""
         self._do(self.shut_down_asked.set)
 
     # ---- below ---------------------------------------------------------------------------
+
+    @property
+    def _potentiostats(self) -> dict[str, str]:
+        """Potentiostats by channel, of the channels that have one."""
+        return {
+            name: entry.roles["potentiostat"]
+            for name, entry in self._engine.bench.channels.items()
+            if "potentiostat" in entry.roles
+        }
 
     def _require(self, channel: str) -> None:
         channels = self._engine.bench.channels
@@ -477,14 +549,11 @@ class Desk:
         return await asyncio.wrap_future(future)
 
 
-def _among(channel: str, runs: Iterable[UnderWay]) -> bool:
-    return any(run.channel == channel for run in runs)
-
-
 def _of_last(last: LastRun) -> dict[str, Any]:
     return {
         "state": last.state,
         "output": last.output,
+        "output_at": last.output_at,
         "reason": last.reason,
         "attention": last.attention,
         "run": last.run,

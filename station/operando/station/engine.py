@@ -99,13 +99,14 @@ class Found:
     """What an instrument was found to be when it was last connected.
 
     identity: None if it did not say. problem: why it cannot be used, "" if it can. output: of a
-    potentiostat, read back; "unknown" if it was not.
+    potentiostat, read back at Unix time `at`; "unknown" if it was not.
     """
 
     identity: Identity | None = None
     problem: str = ""
     output: Literal["off", "on", "unknown"] = "unknown"
     simulated: bool = False
+    at: float = field(default_factory=time.time, compare=False)
 
 
 @runtime_checkable
@@ -224,7 +225,18 @@ class Engine:
             for entry in self.bench.instruments.values():
                 group.create_task(self._look_at(entry, to_secure=entry.name in secure))
 
-    async def _look_at(self, entry: InstrumentEntry, *, to_secure: bool) -> None:
+    async def switch_off(self, name: str, *, pursue: bool) -> Found:
+        """Bring an instrument that no run has into its safe state and read it back.
+
+        Gives what was found; its output is "off" if and only if it was read back off now. pursue:
+        let the watchdog go on trying if that fails. Never raises for what is wrong with it.
+        """
+        await self._look_at(self.bench.instruments[name], to_secure=True, pursue=pursue)
+        return self.found[name]
+
+    async def _look_at(
+        self, entry: InstrumentEntry, *, to_secure: bool, pursue: bool = True
+    ) -> None:
         instrument: Instrument | None = None
         problem = ""
         output: Literal["off", "on", "unknown"] = "unknown"
@@ -247,11 +259,11 @@ class Engine:
                     output = "off"
                 except OperandoError as error:
                     output, problem = "unknown", problem or str(error)
-                    problem += await self._pursue(entry)
+                    problem += await self._pursue(entry) if pursue else ""
             with contextlib.suppress(OperandoError, OSError):
                 await instrument.close()
         before = self.found.get(entry.name, Found(simulated=self.is_simulated(entry)))
-        self.found[entry.name] = replace(before, problem=problem, output=output)
+        self.found[entry.name] = replace(before, problem=problem, output=output, at=time.time())
 
     async def _pursue(self, entry: InstrumentEntry) -> str:
         """Let the watchdog go on trying to switch an instrument off; what came of it, in words."""

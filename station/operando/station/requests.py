@@ -32,6 +32,10 @@ from operando.station.sheets import limit_info, limit_lines, plan_rows
 
 _KEYS = ["protocol", "title", "notes", "parameters", "limits", "record", "poll", "preflight"]
 _TABLES = ("parameters", "limits", "record", "poll", "preflight")
+_LONGEST = 64_000
+"""Letters of a recipe that is looked at."""
+_MOST_PARTS = 32
+"""Parts of a dotted key: reading one takes time and memory with the square of them."""
 _MOST_PROBLEMS = 8
 """Wrong keys of one limit that are told."""
 
@@ -143,6 +147,12 @@ def _written(request: RunRequest) -> tuple[str, Mapping[str, object], TomlDocume
             "there is the text of a recipe, and beside it " + ", ".join(fields) + ": send one of "
             "them"
         )
+    if len(request.recipe) > _LONGEST:
+        raise BadInputError(
+            f"the recipe has {len(request.recipe)} letters; at most {_LONGEST} are read"
+        )
+    if any(part.count(".") > _MOST_PARTS for part in re.split(r"[=,{}\[\]\n]", request.recipe)):
+        raise BadInputError(f"the recipe has a key of more than {_MOST_PARTS} dotted parts")
     document = TomlDocument(request.recipe, Path(request.recipe_name))
     return request.recipe, document.table, document
 

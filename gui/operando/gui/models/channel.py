@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from operando.gui.models.units import (
     charge_text,
+    clock_text,
     current_text,
     display,
     duration_text,
@@ -141,7 +142,7 @@ def channel_view(
         can_start=current and not under_way and not status.attention and not status.stopping,
         can_pause=current and status.state == "running" and not status.stopping,
         can_resume=current and status.state in {"paused", "held"} and not status.stopping,
-        can_stop=not current or under_way or status.stopping,
+        can_stop=not current or under_way or status.stopping or _output_in_doubt(status),
         can_acknowledge=current and status.attention,
         stopping=status.stopping,
         simulated=status.simulated,
@@ -183,7 +184,11 @@ def _output_text(status: ChannelStatus, *, current: bool) -> str:
         return NOT_VERIFIED
     if status.output == "on":
         return "" if current else "output was on when last seen"
-    return "output read back off" if current else "output was off when last seen"
+    if not current:
+        return "output was off when last seen"
+    # Nobody has looked since then: a front panel may have switched it on.
+    when = "" if status.output_at is None else f" at {clock_text(status.output_at)}"
+    return f"output read back off{when}"
 
 
 def _reason(status: ChannelStatus) -> str:

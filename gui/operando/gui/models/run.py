@@ -47,7 +47,7 @@ SHARE = 10.0
 """So many times as long as an answer took, nothing is asked again."""
 
 JOURNAL_PERIOD = 5.0
-"""Wall s after which steps and journal of a run under way are read again without an occasion."""
+"""Wall s after which steps, journal and cycles of a run under way are read again in any case."""
 
 LOOP_POINTS = 600
 """Points of a half cycle: more than its plot has pixels across."""
@@ -158,7 +158,7 @@ class RunModel:
             self._loops.dirty = True
         if status.state in UNDER_WAY and now - self._seen.journal_at >= JOURNAL_PERIOD:
             self._seen.journal_at = now
-            self._detail.dirty = True
+            self._detail.dirty = self._cycles.dirty = True
         self._seen.rows = status.rows
 
     def renew(self, *, lost: bool = False) -> None:

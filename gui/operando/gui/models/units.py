@@ -6,8 +6,10 @@ A missing or unknown number is "—"; a negative one has a true minus sign.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from operando.instruments import QUANTITIES
 
@@ -154,6 +156,12 @@ def duration_text(seconds: float | None) -> str:
         return _two(hours, "h", minutes, "min")
     days, hours = divmod(hours, 24)
     return _two(days, "d", hours, "h")
+
+
+def clock_text(unix: float) -> str:
+    """A Unix time, s, on the clock of this place: "14:32", with its day if that is not today."""
+    then, now = (datetime.fromtimestamp(one, UTC).astimezone() for one in (unix, time.time()))
+    return then.strftime("%H:%M" if then.date() == now.date() else "%H:%M on %d %b %Y")
 
 
 def _two(large: int, unit: str, small: int, smaller: str) -> str:

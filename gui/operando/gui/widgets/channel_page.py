@@ -192,6 +192,7 @@ class ChannelPage(QWidget):
             self.run.renew()
             self.plots.refresh()
         self.run.tick(now)
+        self.steps.show_now(self.plots.traces.last)
 
     # What leaves the window
 

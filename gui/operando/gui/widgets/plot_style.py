@@ -312,7 +312,7 @@ def tag(
 ) -> QRectF:
     """Text with a little ground behind it, so that it is read over curves. at: its upper corner.
 
-    Returns the rectangle, px.
+    solid: hides what is below, as a readout under the pointer may. Returns the rectangle, px.
     """
     painter.setFont(font(SMALL, tabular=True))
     metrics = QFontMetricsF(painter.font())
@@ -320,7 +320,7 @@ def tag(
     left = at.x() if align == "left" else at.x() - width
     box = QRectF(left, at.y(), width, height)
     ground = QColor(theme.surface)
-    ground.setAlpha(235 if solid else 190)
+    ground.setAlpha(235 if solid else 110)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing, True)
     painter.setPen(Qt.PenStyle.NoPen)
     painter.setBrush(ground)

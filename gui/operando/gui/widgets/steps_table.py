@@ -177,6 +177,14 @@ class StepsTable(_Table):
         self._theme = theme
         self.show_steps(self._steps, now=self._now, live=self._live)
 
+    def show_now(self, now: float | None) -> None:
+        """Let the time of the step that runs go on. now: time of the newest reading, s."""
+        if not (self._live and self._steps and self._steps[-1].end is None):
+            return
+        line = step_line(self._steps[-1], now=now, live=True)
+        self._now = now
+        self._put([*self.lines()[:-1], _cells(line)], [*self.inks()[:-1], self._ink(line)])
+
     def _ink(self, line: StepLine) -> str | None:
         if line.running:
             return self._theme.active

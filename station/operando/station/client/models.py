@@ -99,16 +99,21 @@ class LimitInfo(_Model):
 class ChannelStatus(_Model):
     """A channel as it is now.
 
+    output: of its potentiostat. While no run is under way it is what was read back at `output_at`,
+    Unix time, s, and nobody has looked since; None when it was not read back by this station.
     reason: why the run is in this state, in words. attention: a trip, fault or killed run that
     nobody has acknowledged; no run starts before that. stopping: an abort was asked for and the
     output is not read back yet.
     run: identifier of the run under way or of the last one; its record bears the same name.
-    title: of the recipe, or its protocol. elapsed: s of laboratory time since the run began.
+    title: of the recipe, or its protocol. started: Unix time, s, of the run's time 0 by the
+    laboratory's clock, as in `RunSummary`. elapsed: s of laboratory time since the run began.
     progress: 0 ... 1; time_left: s of laboratory time, both estimated from the nominal capacity.
     step: its label; step_index: from 1; cycle: from 1.
     latest: last committed reading by quantity: voltage, current, charge, pressure, ...
     age: s of laboratory time since the newest of them, while the run is under way.
-    rows: committed samples of the run.
+    rows: committed samples of the run, as far as they were read.
+    final: latest and rows are the run's last: its record was closed and read to its end. False
+    while the run is under way, and after it for as long as the record has not been read to its end.
     """
 
     name: str
@@ -117,6 +122,7 @@ class ChannelStatus(_Model):
     simulated: bool
     state: State
     output: Output
+    output_at: float | None = None
     reason: str = ""
     attention: bool = False
     stopping: bool = False
@@ -134,6 +140,7 @@ class ChannelStatus(_Model):
     age: float | None = None
     stale_after: float | None = None
     rows: int = 0
+    final: bool = False
     limits: tuple[LimitInfo, ...] = ()
 
 
@@ -268,7 +275,13 @@ class ProtocolInfo(_Model):
 
 
 class RunSummary(_Model):
-    """A record in the station's folder. started: Unix time, s. duration: s of laboratory time."""
+    """A record in the station's folder.
+
+    started: Unix time of the run's time 0 by the laboratory's clock, s. That of a simulated bench
+    which runs faster than the wall clock gets ahead of it, hours into the future. made: Unix time,
+    s, at which the record was made by the wall clock of the station's computer; the newest record
+    is the one that was made last. None: not known. duration: s of laboratory time.
+    """
 
     run: str
     channel: str
@@ -277,6 +290,7 @@ class RunSummary(_Model):
     state: str
     simulated: bool
     started: float
+    made: float | None = None
     duration: float | None = None
     folder: str = ""
 
