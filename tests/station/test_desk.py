@@ -101,9 +101,9 @@ def test_a_stop_asks_the_instrument_and_not_the_memory(tmp_path: Path) -> None:
         looked = of(desk).output_at
         assert of(desk).output == "off"
         assert looked is not None
-        for stop in (lambda: desk.abort("A1"), desk.stop_all):
+        for channel in ("A1", None):
             await switch_on_behind(engine, clock)
-            done = await stop()
+            done = await (desk.stop_all() if channel is None else desk.abort(channel))
             assert done.ok
             assert "no run was under way" in done.message
             assert "read back off" in done.message

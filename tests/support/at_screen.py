@@ -82,7 +82,7 @@ class Operator:
             env=environment,
             cwd=self._folder,
         )
-        wait_until(lambda: self._ask(ready=True)["ready"])
+        wait_until(lambda: self.ask(ready=True)["ready"])
         self.resize(1280, 800)
         return self
 
@@ -107,7 +107,8 @@ class Operator:
 
     # ---- eyes
 
-    def _ask(self, **question: object) -> dict[str, Any]:
+    def ask(self, **question: object) -> dict[str, Any]:
+        """One question to the eyes, see `support.eyes`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(question) + "\n")
@@ -121,11 +122,11 @@ class Operator:
 
     def see(self, name: str) -> dict[str, Any]:
         """What a widget looks like now."""
-        return self._ask(find=name)
+        return self.ask(find=name)
 
     def read(self, part: str) -> list[str]:
         """All texts in the window that hold `part`."""
-        texts: list[str] = self._ask(texts=part)["texts"]
+        texts: list[str] = self.ask(texts=part)["texts"]
         return texts
 
     def await_text(self, part: str, timeout: float = 30.0) -> list[str]:
@@ -145,15 +146,15 @@ class Operator:
     def picture(self, path: Path) -> None:
         """Keep a picture of the window."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        assert self._ask(shot=str(path))["saved"]
+        assert self.ask(shot=str(path))["saved"]
 
     def theme(self, name: str) -> None:
         """Change the appearance for a picture."""
-        self._ask(theme=name)
+        self.ask(theme=name)
 
     def resize(self, width: int, height: int) -> None:
         """Do what a window manager does: size the window and give it the keyboard."""
-        handle = self._ask(size=[width, height])["handle"]
+        handle = self.ask(size=[width, height])["handle"]
         if self._display is None:
             return
         window = self._display.create_resource_object("window", handle)

@@ -1,7 +1,7 @@
 """The window in a process of its own, with eyes: run as `python eyes.py gui ...`, as `operando`.
 
 It is the real command. A thread answers questions from standard input, one JSON line each, by
-looking at the widgets in the window's own thread; it never acts on them.
+looking at the widgets in the window's own thread; a test acts on them by input events alone.
 
 {"ready": true} -> whether a window is shown
 {"find": NAME} -> {"rect": [x, y, width, height] on the screen, "text", "enabled", "visible"}
@@ -9,6 +9,9 @@ looking at the widgets in the window's own thread; it never acts on them.
 {"shot": PATH}  -> a picture of the window
 {"size": [w, h]} -> resizes the window, as a window manager would
 {"theme": "dark"} -> changes the appearance, for pictures
+{"lit": NAME}   -> pixels of a widget that have the colour of a voltage
+{"last": true}  -> time of the newest reading in the plots of the channel page
+{"open": NAME}  -> shows the page of a channel, for benchmarks without hands
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
 from PyQt6 import sip
 from PyQt6.QtCore import QCoreApplication, QObject, QPoint, pyqtSignal, pyqtSlot
+from PyQt6.QtGui import QColor, QImage
 from PyQt6.QtWidgets import QApplication, QWidget
 
 from operando.station.cli import main
@@ -69,6 +74,30 @@ class Eyes(QObject):
     def _texts(self, part: str) -> dict[str, Any]:
         texts = [_text(widget) for widget in _widgets() if widget.isVisible()]
         return {"texts": [text for text in texts if part.lower() in text.lower()]}
+
+    def _lit(self, name: str) -> dict[str, Any]:
+        """Pixels in the colour of a voltage that a widget shows."""
+        from operando.gui.theme import DARK
+
+        lit = 0
+        for widget in _widgets():
+            if widget.objectName() == name and widget.isVisible():
+                image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
+                bits: Any = image.constBits()
+                pixels = np.frombuffer(bits.asarray(image.sizeInBytes()), np.uint32)
+                lit += int(np.count_nonzero(pixels == QColor(DARK.voltage).rgb()))
+        return {"lit": lit}
+
+    def _last(self, _: bool) -> dict[str, Any]:
+        """Time of the newest reading in the plots of the channel page, s."""
+        plots: Any = next(one for one in _widgets() if type(one).__name__ == "TimePlots")
+        return {"last": float(plots.traces.last)}
+
+    def _open(self, channel: str) -> dict[str, Any]:
+        """Show the page of a channel."""
+        window: Any = _window()
+        window.show_channel(channel)
+        return {"open": channel}
 
     def _shot(self, path: str) -> dict[str, Any]:
         return {"saved": _window().grab().save(path)}
