@@ -138,7 +138,8 @@ def test_closing_over_runs_asks_in_the_strip_and_stops_nothing(
 
     def look() -> None:
         said = window().notices.texts.get("closing", "")
-        assert said == "2 runs are under way. This window started the station."
+        assert said.startswith("2 runs are under way on the station that this window started.")
+        assert said.endswith("?")
         assert link.client.named("stop_all") == []
         assert station.closed == 0
 

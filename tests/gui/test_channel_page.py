@@ -156,10 +156,14 @@ def test_every_state_is_said_by_glyph_and_word_with_its_reason(
     reason: Any = page.findChild(QWidget, "page-reason")
     if view.reason:
         assert reason.isVisible()
-        assert reason.text().startswith(view.reason)
+        assert view.reason in reason.text()
+    if state in {"paused", "held"}:
+        assert reason.text().startswith(f"{state.capitalize()} at open circuit, output read back")
     if view.over and view.output_text != NOT_VERIFIED:
         assert view.output_text in reason.text()
-    assert text(page, "page-caption-voltage") == ("Last voltage" if view.over else "Voltage")
+    last = view.over or state in {"paused", "held"}
+    assert text(page, "page-caption-voltage") == ("Last voltage" if last else "Voltage")
+    assert text(page, "page-caption-charge") == "Charge"
     alert: Any = page.findChild(QWidget, "page-alert")
     assert alert.isVisible() == (view.output_text == NOT_VERIFIED)
 
@@ -313,6 +317,10 @@ def test_a_past_record_is_the_same_page_without_commands(page: ChannelPage, link
     assert text(page, "page-name") == "A1"
     assert "completed" in text(page, "page-state").lower()
     assert text(page, "page-voltage") == "3.9900 V"
+    assert text(page, "page-caption-voltage") == "Last voltage"
+    identity = text(page, "page-identity")
+    assert identity.startswith("cccv · started 20")
+    assert identity.endswith(f" · run {RUN}")
     assert not any(page.head.button(word).isVisible() for word, _, _ in COMMANDS)
     assert tuple(page.plots.plots) == ("voltage", "current", "pressure", "charge")
     # States of a channel have nothing to do with it.

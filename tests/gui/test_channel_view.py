@@ -282,3 +282,46 @@ def test_a_sign_is_in_the_font_that_is_always_there(state: State) -> None:
         ).stdout:
             pytest.skip("DejaVu Sans is not installed")
         assert found.stdout, f"DejaVu Sans has no {letter}"
+
+
+@pytest.mark.parametrize("state", ["paused", "held"])
+def test_what_waits_at_open_circuit_says_so_and_its_last_readings_are_the_last(
+    state: State,
+) -> None:
+    latest = readings(voltage=3.8, current=3e-3, charge=3.0, pressure=5e6)
+    of = status(state, output="off", reason="asked by the operator", latest=latest, age=0.1)
+    view = channel_view(of, current=True, speed=60.0)
+    assert view.circuit == f"{state} at open circuit, output read back off"
+    assert view.brief == f"{view.circuit.capitalize()} · asked by the operator"
+    last = {name for name in latest if view.is_last(name)}
+    assert last == {"voltage", "current"}
+    lost = channel_view(of, current=False, speed=60.0, unseen=3.0)
+    assert lost.circuit == ""
+    assert lost.is_last("pressure")
+
+
+def test_an_output_that_was_not_read_back_is_not_called_open_circuit() -> None:
+    for output in ("on", "unknown"):
+        view = channel_view(status("paused", output=output), current=True, speed=1.0)
+        assert view.circuit == ""
+        assert "read back off" not in view.brief
+
+
+def test_a_killed_run_says_its_output_once_and_in_short_words() -> None:
+    long = (
+        "the program that ran it died without an end. Its watchdog switches the output off; look "
+        "at the instrument; its output was read back off when this station started"
+    )
+    today = datetime.now().astimezone().replace(hour=0, minute=7).timestamp()
+    of = status("killed", attention=True, output="off", output_at=today, reason=long)
+    view = channel_view(of, current=True, speed=1.0)
+    assert view.brief == ("The station died. Output read back off at 00:07. Check the instrument.")
+    assert view.reason == long
+    doubt = channel_view(of.model_copy(update={"output": "unknown"}), current=True, speed=1.0)
+    assert doubt.brief == "The station died. Check the instrument."
+
+
+def test_a_reason_that_tells_the_output_is_followed_by_no_second_one() -> None:
+    of = status("aborted", reason="; its output was read back off when this station started")
+    view = channel_view(of, current=True, speed=1.0)
+    assert view.brief == view.reason == "its output was read back off when this station started"

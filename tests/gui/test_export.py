@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PyQt6.QtCore import QMimeDatabase
 from PyQt6.QtGui import QColor, QImage
-from PyQt6.QtWidgets import QApplication, QFileDialog, QLabel, QPushButton
+from PyQt6.QtWidgets import QApplication, QFileDialog, QPushButton
 from pytestqt.qtbot import QtBot
 
 from operando.gui.models.channel import channel_view
@@ -19,8 +19,9 @@ from operando.gui.theme import DARK, LIGHT, Theme
 from operando.gui.widgets.channel_page import ChannelPage
 from operando.gui.widgets.export import HEAD, SCALE, marked, table, write_data
 from operando.gui.widgets.sheet import stylesheet
+from operando.gui.widgets.style import Line
 from operando.instruments.errors import BadInputError
-from operando.station.client import Curve, RunDetail, StationLostError
+from operando.station.client import Curve, GapInfo, JournalLine, RunDetail, StationLostError
 from support.window import FakeLink, channel, run_summary
 
 # Dialogs for files need it, and Qt keeps its file open from then on.
@@ -83,7 +84,7 @@ def settle(page: ChannelPage, link: FakeLink) -> None:
 
 
 def note(page: ChannelPage) -> str:
-    label = page.findChild(QLabel, "page-note")
+    label = page.findChild(Line, "page-note")
     assert label is not None
     return label.text()
 
@@ -102,13 +103,14 @@ def amber(image: QImage) -> int:
 
 def test_a_picture_of_simulated_data_bears_the_mark(page: ChannelPage, tmp_path: Path) -> None:
     path = page.save_picture(tmp_path / "plots.png")
+    assert path.name == "plots_SIMULATED.png"
     image = QImage(str(path))
     assert not image.isNull()
     assert amber(image) > 300
     assert image.text("Simulated") == "true"
     assert image.text("Title") == "A1 · NCM-A1 · cccv"
     assert "run-A1" in image.text("Description")
-    assert note(page) == f"saved: {path}"
+    assert note(page) == f"saved {path.name}"
 
 
 def test_a_picture_of_measured_data_bears_no_mark(
@@ -141,7 +143,7 @@ def test_a_picture_is_light_and_shows_the_curves_whatever_the_window_looks_like(
 def test_a_picture_gets_its_suffix_and_a_bad_folder_is_said(
     page: ChannelPage, tmp_path: Path
 ) -> None:
-    assert page.save_picture(tmp_path / "plots").name == "plots.png"
+    assert page.save_picture(tmp_path / "plots").name == "plots_SIMULATED.png"
     page.save_picture(tmp_path / "nowhere" / "plots.png")
     assert note(page).startswith("not saved: ")
     assert "nowhere" in note(page)
@@ -197,7 +199,36 @@ def test_the_table_holds_the_recorded_rows_of_the_visible_time(
     assert [row["Voltage / V"] for row in read] == ["3.7", "3.8", ""]
     assert [float(row["Current / A"]) for row in read] == ROWS["current"].tolist()
     assert read[2]["Status"] == "overload"
-    assert note(page) == f"saved 3 rows: {path}"
+    assert note(page) == f"saved {path.name}, 3 rows"
+
+
+def test_gaps_and_pauses_are_lines_of_the_table_so_that_nothing_is_joined_over_them(
+    page: ChannelPage, link: FakeLink, tmp_path: Path
+) -> None:
+    told = {"paused": 12.0, "resumed": 18.0, "run ended": 40.0}
+    link.client.answers["run"] = detail("run-A1").model_copy(
+        update={
+            "gaps": (GapInfo(start=20.0, end=30.0, reason="asleep"),),
+            "journal": tuple(
+                JournalLine(seq=n, time=time, unix_time=None, kind=kind, text=kind)
+                for n, (kind, time) in enumerate(told.items())
+            ),
+        }
+    )
+    path = page.save_data(tmp_path / "data.csv")
+    settle(page, link)
+    with path.open() as file:
+        read = list(csv.DictReader(file))
+    assert [(float(row["Test Time / s"]), row["Status"], row["Voltage / V"]) for row in read] == [
+        (10.0, "ok", "3.7"),
+        (12.0, "paused from here", ""),
+        (18.0, "paused until here", ""),
+        (20.0, "ok", "3.8"),
+        (20.0, "not observed from here", ""),
+        (30.0, "not observed until here", ""),
+        (30.0, "overload", ""),
+    ]
+    assert read[1]["Current / A"] == ""
 
 
 def test_a_table_of_simulated_data_says_so_in_its_name(
@@ -213,6 +244,7 @@ def test_a_table_of_simulated_data_says_so_in_its_name(
 def test_the_mark_is_set_once_and_never_on_measured_data() -> None:
     assert marked(Path("a.csv"), ".csv", simulated=True).name == "a_SIMULATED.csv"
     assert marked(Path("a_SIMULATED.csv"), ".csv", simulated=True).name == "a_SIMULATED.csv"
+    assert marked(Path("a.PNG"), ".png", simulated=True).name == "a_SIMULATED.png"
     assert marked(Path("a"), ".csv", simulated=False).name == "a.csv"
     assert marked(Path("2026-01-01.A1"), ".csv", simulated=False).name == "2026-01-01.A1.csv"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +111,33 @@ def test_defaults_forget_what_was_typed_for_this_protocol_alone(form: StartForm)
     assert not form.limits
     form.choose("every")
     assert form.value("parameters.count") == "9"
+
+
+def test_texts_say_where_they_come_from(form: StartForm) -> None:
+    assert form.origin == ""
+    form.set("parameters.window", ("2.6 V", "4.2 V"))
+    form.set("parameters.constant_voltage", False)
+    assert form.origin == ""  # typed for this channel
+    form.set_channel("A2")
+    assert form.origin == "as typed for A1"
+    assert form.changes == ("Window 2.6 V to 4.2 V", "Constant voltage off")
+    answer(form)
+    form.begin_start()
+    form.start_done()
+    assert form.origin == "as last started on A2"
+    form.reopen()
+    form.set("parameters.cycles", "2")
+    assert form.origin == "as last started on A2, then edited"
+    form.reset()
+    form.set("parameters.cycles", "3")
+    assert form.origin == ""
+    assert list(form.changes) == ["Cycles 3"]
+
+
+def test_texts_of_a_recipe_say_its_name(form: StartForm) -> None:
+    form.load_recipe('protocol = "cccv"\n[parameters]\ncycles = 4\n', Path("mine.toml"))
+    assert form.origin == "as in mine.toml"
+    assert "Cycles 4" in form.changes
 
 
 def test_a_station_with_other_protocols_keeps_what_still_fits(form: StartForm) -> None:

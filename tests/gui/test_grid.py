@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PyQt6.QtCore import QEvent, QObject, QPoint, Qt
+from PyQt6.QtGui import QColor
 from PyQt6.QtWidgets import QApplication, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
@@ -15,8 +16,9 @@ from operando.gui.models.channel import GLYPHS, NOT_VERIFIED, ChannelView, chann
 from operando.gui.theme import Theme
 from operando.gui.widgets.card import ChannelCard
 from operando.gui.widgets.grid import COLUMNS, NARROWEST, GridPage, columns_for, summary
+from operando.gui.widgets.plot_style import pause_ground
 from operando.gui.widgets.style import Alert, Badge, Line, Paragraph, Progress
-from operando.gui.widgets.trend import MOST, Trend, pieces
+from operando.gui.widgets.trend import MOST, Trend
 from operando.station.client import UNDER_WAY, State
 from support.hands import click, key
 from support.window import STATES, channel, charging_curve, mixed, rows
@@ -195,8 +197,9 @@ def test_a_lost_station_keeps_the_last_values_and_the_stop_button(
 ) -> None:
     card = card_of(qtbot, theme, view_of(current=False))
     assert line(card, "voltage") == "3.8421 V"
-    assert badge(card, "age").text() == "last seen 12 s ago"
-    assert badge(card).text() == "▶ Running"
+    assert badge(card).text() == "▶ Last seen running"
+    assert card.findChild(Line, "caption-voltage-A1") is not None
+    assert line(card, "caption-voltage") == "Last voltage"
     assert press(card, "stop").isEnabled()
     assert not press(card, "pause").isVisible()
 
@@ -241,11 +244,50 @@ def test_only_what_changed_is_painted_again(qtbot: QtBot, theme: Theme) -> None:
 # The trend
 
 
-def test_a_trend_is_cut_at_gaps_and_at_readings_that_are_not_valid() -> None:
-    time = np.arange(10.0)
-    value = np.array([1, 1, np.nan, 1, 1, 1, 1, 1, 1, 1.0])
-    cut = pieces(time, value, [(6.0, 7.0)])
-    assert [list(stretch) for stretch, _ in cut] == [[0, 1], [3, 4, 5, 6], [7, 8, 9]]
+def trend_in(qtbot: QtBot, theme: Theme, width: int = 400) -> Trend:
+    trend = Trend(theme, "voltage", "{:.2f} V".format)
+    qtbot.addWidget(trend)
+    trend.resize(width, 80)
+    return trend
+
+
+def test_a_trend_is_cut_at_gaps_pauses_and_at_readings_that_are_not_valid(
+    qtbot: QtBot, theme: Theme
+) -> None:
+    trend = trend_in(qtbot, theme)
+    trend.set_curve(np.arange(12.0), np.array([1, 1, np.nan, *range(9)]))
+    trend.set_gaps([(6.0, 7.0)], [(8.5, 9.5)])
+    assert [polygon.count() for polygon in trend.polygons()] == [2, 4, 2, 1, 2]
+
+
+def test_a_trend_follows_its_readings_within_a_pixel_as_they_followed_each_other(
+    qtbot: QtBot, theme: Theme
+) -> None:
+    trend = trend_in(qtbot, theme)
+    # A rise within one pixel, then nothing for long, then a rise again.
+    time = np.concatenate((np.linspace(0.0, 40.0, 40), np.linspace(2570.0, 27000.0, 5)))
+    trend.set_curve(time, np.concatenate((np.linspace(3.06, 3.78, 40), np.full(5, 3.79))))
+    (drawn,) = trend.polygons()
+    places = [drawn.at(n) for n in range(drawn.count())]
+    assert [at.x() for at in places] == sorted(at.x() for at in places)
+    heights = [at.y() for at in places]
+    assert len(heights) < 45
+    assert heights == sorted(heights, reverse=True)
+
+
+def test_a_pause_is_shaded_on_a_trend_up_to_where_the_run_has_come(
+    qtbot: QtBot, theme: Theme
+) -> None:
+    trend = trend_in(qtbot, theme)
+    trend.set_curve(np.arange(101.0), np.linspace(3.0, 3.8, 101))
+    trend.set_gaps([], [(100.0, np.inf)])
+    before = trend.polygons()[0].boundingRect().width()
+    trend.reach(200.0)
+    assert trend.polygons()[0].boundingRect().width() == pytest.approx(0.5 * before)
+    image = trend.grab().toImage()
+    ground = QColor(pause_ground(theme))
+    seen = sum(image.pixelColor(x, 20) == ground for x in range(image.width()))
+    assert seen == pytest.approx(0.5 * before, abs=4)
 
 
 def test_rows_continue_a_trend_and_are_not_taken_twice(qtbot: QtBot, theme: Theme) -> None:
@@ -297,6 +339,36 @@ def test_what_wants_somebody_comes_first_in_the_summary() -> None:
         ("2 running", "active"),
         ("1 idle", "idle"),
     ]
+
+
+def test_no_word_comes_twice_in_the_summary() -> None:
+    views = [
+        view_of("killed", output="off"),
+        view_of("killed", output="off", attention=False),
+        view_of("running"),
+        view_of("running", age=600.0),
+        view_of("completed", output="unknown"),
+    ]
+    assert summary(views) == [
+        ("1 killed", "bad"),
+        ("1 with output not verified", "bad"),
+        ("1 running without new readings", "notice"),
+        ("1 running", "active"),
+        ("1 acknowledged", "idle"),
+    ]
+
+
+def test_a_paused_card_dims_what_is_not_measured_and_says_that_the_circuit_is_open(
+    qtbot: QtBot, theme: Theme
+) -> None:
+    card = card_of(qtbot, theme, view_of("paused"))
+    captions = [line(card, f"caption-{name}") for name in ("voltage", "current", "pressure")]
+    assert captions == ["Last voltage", "Last current", "Stack pressure"]
+    roles = [card.findChild(Line, f"{name}-A1")._role for name in ("voltage", "pressure")]
+    assert roles == ["faint", "text"]
+    words = card.findChild(Paragraph, "reason-A1")
+    assert words is not None
+    assert words.text().startswith("Paused at open circuit, output read back off")
 
 
 def test_sixteen_channels_scroll_and_each_has_its_card(qtbot: QtBot, theme: Theme) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operando.gui import link as link_module
-from operando.gui.link import Back, LinkMessage, Lost, StationLink, _Inbox
+from operando.gui.link import FOREIGN, Back, LinkMessage, Lost, StationLink, _Inbox
 from operando.station.client import Rows, Snapshot, StationClient, StationLostError
 from support.stand_in import ScriptedClient, StandIn, rows, snapshot, station_process
 
@@ -158,7 +158,7 @@ def test_a_station_that_is_not_there_is_lost_from_the_start(free_port: int) -> N
         seen = drained(link, has(Lost), timeout=2.0)
     assert len(seen) == 1
     assert isinstance(seen[0], Lost)
-    assert f":{free_port} does not answer" in seen[0].why
+    assert seen[0].why == "no station answers there"
 
 
 def test_a_loss_is_told_once_however_often_the_return_is_tried() -> None:
@@ -231,7 +231,7 @@ def test_a_message_that_is_not_understood_is_a_loss_and_does_not_end_the_thread(
     seen = drained(link, has(Back))
     link.close()
     assert isinstance(seen[0], Lost)
-    assert seen[0].why == "not JSON"
+    assert seen[0].why == FOREIGN
     assert seen[1:] == [snapshot(), Back()]
 
 

@@ -127,7 +127,7 @@ def test_an_operator_starts_watches_and_stops_a_simulated_lab(
         operator.await_widget("fileNameEdit")
         operator.write("fileNameEdit", str(tmp_path / "trip.png"))
         operator.key("Return")
-        wait_until((tmp_path / "trip.png").exists)
+        wait_until((tmp_path / "trip_SIMULATED.png").exists)
         operator.resize(1920, 1080)
         operator.theme("light")
         operator.picture(pictures / "window-after-trip-light.png")

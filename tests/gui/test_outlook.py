@@ -10,10 +10,11 @@ from operando.gui.models.outlook import (
     channel_note,
     duration_within,
     duration_words,
+    guard_words,
     one_c_words,
     outlook,
 )
-from operando.station.client import CellInfo, CheckReport
+from operando.station.client import CellInfo, CheckReport, LimitInfo
 from support.window import channel
 
 NOON = datetime(2026, 11, 12, 12, 0, tzinfo=UTC).timestamp()
@@ -85,3 +86,28 @@ def test_a_channel_that_would_not_start_says_why() -> None:
     assert channel_note(channel("A1", "idle")) == ""
     assert channel_note(channel("A1", "held")) == "A1 is held: Formation"
     assert channel_note(channel("A1", "tripped")).startswith("A1 waits to be acknowledged")
+
+
+def _limit(
+    name: str, quantity: str | None, bound: float, above: bool, action: str = "trip"
+) -> LimitInfo:
+    return LimitInfo(
+        name=name, when="", action=action, quantity=quantity, bound=bound, above=above,
+        magnitude=quantity == "current",
+    )  # fmt: skip
+
+
+def test_the_tightest_limits_are_said_and_the_others_counted() -> None:
+    limits = [
+        _limit("high", "voltage", 4.3, True),
+        _limit("higher", "voltage", 4.5, True),
+        _limit("careful", "voltage", 4.0, True, "warn"),
+        _limit("low", "voltage", -0.3, False, "hold"),
+        _limit("flow", "current", 1.5688e-4, True),
+        _limit("pressed", "pressure", 8e6, True),
+        _limit("odd", None, 0.0, True),
+    ]
+    assert guard_words(limits) == "off outside −0.3 V to 4.3 V, above 156.9 µA, 2 more limits"
+    assert guard_words(limits[:1]) == "off above 4.3 V"
+    assert guard_words(limits[3:4]) == "off below −0.3 V"
+    assert guard_words(limits[2:3]) == "no limit switches off"

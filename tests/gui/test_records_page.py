@@ -8,7 +8,7 @@ from PyQt6.QtGui import QColor
 from pytestqt.qtbot import QtBot
 
 from operando.gui.theme import Theme
-from operando.gui.widgets.records_page import COLUMNS, ORIGIN, STATE, RecordsPage
+from operando.gui.widgets.records_page import COLUMNS, LABORATORY, ORIGIN, STATE, RecordsPage, words
 from operando.station.client import StationLostError
 from support.hands import double_click, key, write
 from support.window import FakeLink, run_summary
@@ -133,3 +133,24 @@ def test_a_folder_without_records_says_how_to_make_one(
     assert page.note() == "Reading the records…"
     link.drain()
     assert page.note() == "No run yet: start one on a channel's card"
+
+
+def test_the_start_is_told_by_the_wall_clock_and_that_of_the_laboratory_beside_it(
+    page: RecordsPage, link: FakeLink
+) -> None:
+    assert page.table.isColumnHidden(LABORATORY)
+    ahead = run_summary("run-1", made=1_760_000_000.0, started=1_760_040_000.0)
+    newer = run_summary("run-2", made=1_760_003_600.0, started=1_760_003_600.0, simulated=False)
+    link.client.answers["runs"] = [ahead, newer]
+    page.refresh()
+    link.drain()
+    assert shown(page) == ["run-2", "run-1"]
+    assert not page.table.isColumnHidden(LABORATORY)
+    texts = words(ahead)
+    assert texts[0] == words(run_summary("x", made=None, started=ahead.made, simulated=False))[0]
+    assert texts[LABORATORY] != texts[0]
+    assert words(newer)[LABORATORY] == "the same"
+
+
+def test_a_simulated_start_without_a_wall_clock_is_said_to_be_the_laboratorys() -> None:
+    assert words(run_summary("run-1"))[0].endswith("(lab)")

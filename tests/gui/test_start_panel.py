@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from PyQt6.QtCore import QMimeDatabase, QPoint, QPointF, Qt
@@ -29,85 +27,14 @@ from operando.gui.models.form import FormState
 from operando.gui.theme import DARK, LIGHT, Theme
 from operando.gui.widgets.start_panel import StartPanel
 from operando.gui.widgets.style import Line, stylesheet
-from operando.instruments.bench_file import load_bench
 from operando.station.client import (
-    CellInfo,
-    ChannelStatus,
-    CheckReport,
     RefusedError,
-    RunRequest,
     Started,
     StationLostError,
 )
-from operando.station.requests import check_request
-from support.forms import CCCV, EVERY
+from support.forms import CCCV
+from support.start_desk import CELL, Desk, judge, lab
 from support.window import FakeLink, channel
-
-BENCH = load_bench(Path(__file__).parents[2] / "examples" / "simulated-lab.toml")
-# Qt fills large areas in threads of a pool that outlives the test which painted first.
-os.environ.setdefault("QT_NO_GUI_THREADPOOL", "1")
-
-W = TypeVar("W", bound=QWidget)
-
-CELL = CellInfo(name="coated-1", capacity=11.2944, one_c="185 mA/g")
-
-
-def lab() -> list[ChannelStatus]:
-    return [channel(name, "idle", cell=CELL) for name in BENCH.channels]
-
-
-def judge(name: str, request: RunRequest) -> CheckReport:
-    if request.protocol == "every":
-        return CheckReport(ok=True)
-    return check_request(BENCH, name, request).report
-
-
-class Desk:
-    """The panel, and the hands and eyes of a test."""
-
-    def __init__(self, link: FakeLink, theme: Theme, qtbot: QtBot) -> None:
-        self.link = link
-        link.client.answers |= {"protocols": [CCCV, EVERY], "check": judge}
-        self.panel = StartPanel(link, theme)
-        qtbot.addWidget(self.panel)
-        self.panel.set_channels(lab())
-        self.panel.set_speed(60.0)
-        self.panel.open_for(lab()[0])
-        self.panel.resize(420, 800)
-        self.panel._pause.setInterval(0)
-        self.qtbot = qtbot
-        self.answer()
-
-    def answer(self) -> None:
-        """Let the pause after the last key pass and the station answer."""
-        for _ in range(3):
-            if self.panel._pause.isActive():
-                self.qtbot.waitUntil(lambda: not self.panel._pause.isActive())
-            self.link.drain()
-
-    def press(self, widget: QWidget, key: Qt.Key) -> None:
-        self.qtbot.keyClick(widget, key)  # type: ignore[no-untyped-call]
-
-    def write(self, name: str, text: str) -> QLineEdit:
-        line = self.find(QLineEdit, name)
-        line.setFocus()
-        line.selectAll()
-        self.qtbot.keyClicks(line, text)  # type: ignore[no-untyped-call]
-        return line
-
-    def find(self, kind: type[W], name: str) -> W:
-        found = self.panel.findChildren(kind, name)
-        assert len(found) == 1, f"{len(found)} widgets are called {name}"
-        return found[0]
-
-    def said(self, name: str) -> str:
-        """Text of a label that is shown, "" of one that is hidden."""
-        made = self.find(QLabel, name)
-        return "" if made.isHidden() else made.text()
-
-    @property
-    def start(self) -> QPushButton:
-        return self.find(QPushButton, "start-run")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -248,6 +175,10 @@ def test_the_meaning_of_a_field_is_said_while_it_has_the_focus(desk: Desk) -> No
 def test_the_limits_of_the_station_are_shown_until_one_is_edited(desk: Desk) -> None:
     line = desk.find(QLineEdit, "default-over_voltage-when")
     assert line.text() == "voltage > 4.3 V"
+    assert desk.find(QLineEdit, "default-over_current-when").text() == "|current| > 1.89 mA"
+    assert line.isReadOnly()
+    desk.find(QPushButton, "default-over_voltage-edit").click()
+    assert not line.isReadOnly()
     line.setFocus()
     line.end(False)
     desk.press(line, Qt.Key.Key_Backspace)

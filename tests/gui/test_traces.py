@@ -170,6 +170,14 @@ def test_no_line_crosses_a_gap() -> None:
     assert pieces(time, np.ones(5), [(2.4, 49.9)]) == [(0, 3), (3, 5)]
 
 
+def test_a_line_is_cut_where_a_pause_begins_and_where_it_ends() -> None:
+    time = np.array([0.0, 1.0, 2.0, 50.0, 51.0])
+    assert pieces(time, np.ones(5), (), [(2.4, 49.9)]) == [(0, 3), (3, 5)]
+    assert pieces(time, np.ones(5), (), [(0.5, 50.5)]) == [(0, 1), (1, 4), (4, 5)]
+    assert pieces(time, np.ones(5), (), [(1.5, np.inf)]) == [(0, 2), (2, 5)]
+    assert pieces(time, np.ones(5), (), [(60.0, np.inf)]) == [(0, 5)]
+
+
 def test_a_gap_outside_the_readings_breaks_nothing() -> None:
     time = np.array([10.0, 11.0])
     assert pieces(time, np.ones(2), [(0.0, 5.0), (20.0, 30.0)]) == [(0, 2)]

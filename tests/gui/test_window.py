@@ -14,11 +14,19 @@ from pytestqt.qtbot import QtBot
 from operando.gui.link import Back, Lost
 from operando.gui.theme import DARK, LIGHT, Theme
 from operando.gui.window import MainWindow
-from operando.station.client import Done, RefusedError, StationLostError
+from operando.station.client import (
+    Done,
+    JournalLine,
+    RefusedError,
+    RunDetail,
+    StationLostError,
+)
 from support.hands import click, key
 from support.window import FakeLink, channel, mixed, rows, run_summary, snapshot
 
 Make = Callable[..., MainWindow]
+
+RUNNING = run_summary(state="running")
 
 NEVER = 10_000_000
 """ms: the test drains the link itself."""
@@ -191,6 +199,24 @@ def test_a_card_has_the_trend_of_its_run_and_new_rows_continue_it(
     arrive(window, answering, rows("run-A1", voltage=([5001.0, 5002.0], [3.7, 3.71])))
     assert (len(trend), trend.until) == (202, 5002.0)
     assert window.grid.cards["A3"].trend.until == 5000.0
+
+
+def test_a_pause_comes_to_the_trend_of_its_card_when_the_journal_tells_it(
+    make: Make, answering: FakeLink
+) -> None:
+    window = make()
+    arrive(window, answering, snapshot([channel("A1", "running")]), Back())
+    trend = window.grid.cards["A1"].trend
+    assert len(trend.polygons()) == 1
+    arrive(window, answering, snapshot([channel("A1", "paused")], serial=2))
+    # The journal may tell it a moment later.
+    line = JournalLine(seq=1, time=2500.0, unix_time=None, kind="paused", text="paused: operator")
+    answering.client.answers["run"] = RunDetail(summary=RUNNING, journal=(line,))
+    arrive(window, answering, snapshot([channel("A1", "paused", elapsed=5026.0)], serial=3))
+    assert len(trend.polygons()) == 2
+    asked = len(answering.client.named("run"))
+    arrive(window, answering, snapshot([channel("A1", "paused", elapsed=5027.0)], serial=4))
+    assert len(answering.client.named("run")) == asked
 
 
 def test_after_a_loss_the_trends_are_asked_for_again(

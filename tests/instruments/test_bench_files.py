@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from operando.instruments.bench import Bench, SimulatedEntry
+from operando.instruments.bench import PLAUSIBLE_VOLTAGES, Bench, SimulatedEntry
 from operando.instruments.bench_file import load_bench
 from operando.instruments.errors import BadInputError
 from operando.instruments.roles import Expect
@@ -243,3 +243,32 @@ def test_simulated_and_real_instruments_share_a_bench_at_speed_one(tmp_path: Pat
     found = bench(tmp_path, DESIGN.replace("speed = 60", "speed = 1") + REAL.partition("[cells")[0]
                   .replace("smu1", "real1").replace("smu2", "real2"))  # fmt: skip
     assert len(found.instruments) == 5
+
+
+def test_a_cell_says_between_which_voltages_it_may_be(tmp_path: Path) -> None:
+    text = '[cells.c1]\nvoltage_range = ["-100 mV", "4.4 V"]\n[cells.c2]\n'
+    (tmp_path / "bench.toml").write_text(text, encoding="utf-8")
+    cells = load_bench(tmp_path / "bench.toml").cells
+    assert cells["c1"].voltage_range == (-0.1, 4.4)
+    assert cells["c2"].voltage_range == PLAUSIBLE_VOLTAGES == (-5.0, 5.5)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('"4 V"', "write two voltages"),
+        ("[0, 5]", "write two voltages"),
+        ('["0 V", "4 V", "5 V"]', "write two voltages"),
+        ('["0", "5 V"]', '"0" has no unit; expected a voltage'),
+        ('["5 V", "0 V"]', "the lower voltage comes first"),
+        ('["0 V", "425 V"]', "100 V is the most"),
+    ],
+)
+def test_a_wrong_voltage_range_is_refused_with_its_line(
+    tmp_path: Path, written: str, said: str
+) -> None:
+    (tmp_path / "bench.toml").write_text(f"[cells.c1]\nvoltage_range = {written}\n")
+    with pytest.raises(BadInputError) as caught:
+        load_bench(tmp_path / "bench.toml")
+    assert str(caught.value).startswith("bench.toml line 2: [cells.c1] voltage_range: ")
+    assert said in str(caught.value)

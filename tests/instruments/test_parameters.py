@@ -6,9 +6,10 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
 from operando.instruments.errors import BadInputError
 from operando.instruments.parameters import parameters_from, parameters_schema
@@ -94,7 +95,62 @@ def test_a_wrong_value_names_place_key_and_remedy() -> None:
     with pytest.raises(BadInputError) as caught:
         parameters_from(titration, {"pulse": "10"}, where)
     assert str(caught.value).startswith("gitt.toml line 7: [parameters] pulse: ")
-    assert 'write "10 min", not "10"' in str(caught.value)
+    assert str(caught.value).endswith(
+        '"10" has no unit; expected a time in s, min, h or d, such as "10 min"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "said"),
+    [
+        ("window", ["2.5", "4 V"], 'lower: "2.5" has no unit; expected a voltage'),
+        ("window", ["2.5 V", "4"], 'upper: "4" has no unit; expected a voltage'),
+        ("window", "2.5 V", 'write two values, such as "2.5 V, 4.25 V"'),
+        ("window", ["1 V"], 'write two values, such as "2.5 V, 4.25 V"'),
+        ("window", ["1 V", "2 V", "3 V"], 'write two values, such as "2.5 V, 4.25 V"'),
+        ("window", 4.25, 'write two values, such as "2.5 V, 4.25 V"'),
+        ("cycles", "two", '"two" is not a whole number'),
+        ("cycles", "2.5", '"2.5" is not a whole number'),
+        ("cycles", 2.5, "2.5 is not a whole number"),
+        ("cycles", "", "is empty; write a whole number"),
+        ("cycles", None, "None is not a whole number"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_words_of_the_laboratory(
+    key: str, written: object, said: str
+) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parameters_from(titration, {key: written}, "x")
+    message = str(caught.value)
+    assert message.startswith(f"x {key}: {said}"), message
+    assert "\n" not in message
+
+
+def test_wrong_numbers_ticks_choices_and_lists_are_told_in_words_too() -> None:
+    def many(
+        *,
+        factor: float = 1.5,
+        fast: bool = False,
+        order: Literal["up", "down"] = "up",
+        rates: tuple[CRate, ...] = ("C/10",),  # type: ignore[assignment]
+        text: str = "",
+        few: Annotated[int, Field(ge=1)] = 1,
+    ) -> None: ...
+
+    table = {
+        "factor": "x", "fast": "perhaps", "order": "left", "rates": ["C/2", "1 V"], "text": 3,
+        "few": 0,
+    }  # fmt: skip
+    with pytest.raises(BadInputError) as caught:
+        parameters_from(many, table, "-")
+    assert str(caught.value).splitlines() == [
+        '- factor: "x" is not a number',
+        '- fast: must be true or false, found "perhaps"',
+        "- order: must be 'up' or 'down', found \"left\"",
+        '- rates: value 2: "1 V" is a voltage; expected a C-rate, such as "C/10" or "0.5C"',
+        "- text: must be a text in quotes, found 3",
+        "- few: must be greater than or equal to 1, found 0",
+    ]
 
 
 def test_every_wrong_value_is_told_at_once() -> None:

@@ -66,7 +66,10 @@ def test_a_number_is_si_already(kind: object, value: float) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "words"),
     [
-        (Seconds, "10", 'write "10 min", not "10"'),
+        (Seconds, "10", '"10" has no unit; expected a time in s, min, h or d, such as "10 min"'),
+        (CRate, "0.5", '"0.5" has no unit; expected a C-rate, such as "C/10" or "0.5C"'),
+        (CRate, "half", '"half" is not a number with a unit; expected a C-rate, such as "C/10"'),
+        (Volts, "2,5 V", "as a point; expected a voltage in V"),
         (Seconds, "-5 s", "at least 0 s"),
         (Volts, "5 MPa", "expected a voltage in V"),
         (Volts, True, "is not a voltage"),

@@ -87,7 +87,7 @@ def test_the_result_is_rounded_once() -> None:
 @pytest.mark.parametrize(
     ("text", "unit", "words"),
     [
-        ("10", "s", 'write "10 min", not "10"'),
+        ("10", "s", '"10" has no unit; expected a time in .*such as "10 min"'),
         ("5 V", "s", "is a voltage; expected a time in s, min"),
         ("10 min", "V", 'expected a voltage in V, mV, uV or kV, such as "4.25 V"'),
         ("5 mpa", "Pa", 'did you mean "MPa"'),

@@ -190,6 +190,31 @@ def test_readings_that_are_few_are_drawn_exactly() -> None:
     assert curve.time.tolist() == list(map(float, range(99, 202)))
 
 
+@pytest.mark.parametrize(("burst_at", "bins"), [("end", 400), ("start", 400), ("beyond", 100)])
+def test_a_burst_within_one_bin_does_not_make_the_rest_of_the_curve_coarse(
+    burst_at: str, bins: int
+) -> None:
+    """No bin can take the burst, however coarse: it is no reason to take coarser ones."""
+    slow, burst = 600.0 * np.arange(1, 401), np.linspace(0.01, 0.9, 3000)
+    time = np.append(burst, slow) if burst_at == "start" else np.append(slow, 240_001.0 + burst)
+    store = Store(time, np.random.default_rng(1).normal(3.7, 0.1, len(time)))
+    end = 239_000.0 if burst_at == "beyond" else math.inf
+    drawn = store.pyramid().curve(-math.inf, end, bins).time
+    # One may share its pixel with the burst.
+    assert len(set(slow[slow <= end]) - set(drawn)) <= 1
+    assert len(drawn) <= 4 * 400 + 2
+
+
+def test_readings_that_came_faster_than_bins_were_made_for_are_drawn_pixel_by_pixel() -> None:
+    """Rows of an instrument's own memory, at 1 kHz in a record that is polled at 10 Hz."""
+    time = np.arange(20_000) * 1e-3
+    store = Store(time, np.sin(2.0 * np.pi * time))
+    curve = store.pyramid(1.2).curve(0.0, 20.0, bins=1200)
+    assert not curve.exact
+    assert len(curve.time) >= 1200
+    assert np.max(np.diff(curve.time)) <= 2.0 * 20.0 / 1200
+
+
 def test_what_is_not_valid_breaks_the_line_at_every_zoom() -> None:
     time = np.arange(100_000) * 0.1
     value = np.full(100_000, 3.7)

@@ -28,6 +28,7 @@ from operando.station.client import (
     Started,
     StationClient,
 )
+from operando.station.connections import Server
 from operando.station.push import Board
 from operando.station.views import Views
 
@@ -203,7 +204,7 @@ class Served:
         app = make_app(desk, views, TOKEN, {self.host, f"localhost:{self.port}"})
         self.board: Board = app.state.board
         config = uvicorn.Config(app, log_config=None, **SERVER_OPTIONS)
-        self._server = uvicorn.Server(config)
+        self._server = Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
 
     def client(self) -> StationClient:

@@ -140,7 +140,7 @@ def test_check_prints_the_currents_and_the_limit_sheet(tmp_path: Path) -> None:
     assert sheet["squeeze"]["latency"] > 12.0 + sheet["over_current"]["latency"] - 1e-9
     text = operando("check", recipe, "--bench", write_bench(tmp_path)).stdout
     assert "does not say who it is" in text
-    assert "6.28" in text  # 2C of 16.96 mg at 185 mA/g in mA
+    assert "6.275 mA" in text  # 2C of 16.96 mg at 185 mA/g in mA
     assert "limit sheet" in text
 
 

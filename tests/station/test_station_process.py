@@ -106,7 +106,7 @@ def test_a_station_runs_a_recipe_and_ends_in_order_on_sigterm(bench: Bench, clie
             note = station_of(bench.path)
             assert note is not None
             assert (note.url, note.pid) == (station.url, station.pid)
-            notes = list((runtime_directory() / "stations").glob("*.json"))
+            notes = list((runtime_directory() / f"stations-{os.getuid()}").glob("*.json"))
             assert [stat.S_IMODE(path.stat().st_mode) for path in notes] == [0o600]
             desk = client(station)
             snapshot = desk.snapshot()

@@ -175,6 +175,48 @@ def test_a_record_that_cannot_be_read_is_listed_all_the_same(tmp_path: Path) -> 
     assert (line["run"], line["state"], line["simulated"]) == ("run1", "unreadable", True)
 
 
+def made(folder: Path, moment: float) -> None:
+    os.utime(folder / "manifest.json", (moment, moment))
+
+
+def test_the_newest_run_is_the_one_that_was_made_last_whatever_a_scaled_clock_says(
+    tmp_path: Path,
+) -> None:
+    """A bench at speed 60 gets an hour ahead a minute; started again it begins at the wall's."""
+    for name, started, moment in (
+        ("20260101T120000Z_A1_cccv", "2026-01-01T12:00:00+00:00", 1000.0),
+        ("20260101T110000Z_A1_cccv", "2026-01-01T11:00:00+00:00", 900.0),
+        ("20260101T003000Z_A1_cccv", "2026-01-01T00:30:00+00:00", 2000.0),
+    ):
+        with author(tmp_path, name, started=started, clock={"mode": "scaled", "speed": 60}) as one:
+            one.close()
+        made(tmp_path / name, moment)
+    lines = json.loads(Reader(tmp_path).runs())
+    assert [line["made"] for line in lines] == [2000.0, 1000.0, 900.0]
+    assert [line["run"][9:13] for line in lines] == ["0030", "1200", "1100"]
+    assert lines[0]["started"] == 1_767_227_400.0
+
+
+def test_what_a_manifest_says_of_its_making_counts_more_than_the_time_of_a_copied_file(
+    tmp_path: Path,
+) -> None:
+    moment = "1970-01-01T00:16:40+00:00"
+    for name, said in (("a", moment), ("b", "yesterday"), ("c", "2000-01-01T00:00:00")):
+        with author(tmp_path, name, made=said) as one:
+            one.close()
+        made(tmp_path / name, 500.0)
+    with author(tmp_path, "damaged") as one:
+        one.close()
+    (tmp_path / "damaged" / "manifest.json").write_bytes(b"\xff not JSON")
+    made(tmp_path / "damaged", 700.0)
+    assert [details.made(tmp_path / name) for name in ("a", "b", "c", "damaged", "none")] == [
+        1000.0, 500.0, 500.0, 700.0, 0.0,
+    ]  # fmt: skip
+    assert [line["run"] for line in json.loads(Reader(tmp_path).runs())] == [
+        "a", "damaged", "c", "b",
+    ]  # fmt: skip
+
+
 def test_a_folder_that_does_not_exist_yet_holds_no_runs(tmp_path: Path) -> None:
     assert json.loads(Reader(tmp_path / "later").runs()) == []
 
@@ -339,10 +381,10 @@ def test_a_reader_that_is_killed_at_work_answers_all_the_same(tmp_path: Path) ->
 
 @pytest.mark.sockets
 def test_a_reader_that_dies_again_and_again_is_an_error_and_no_endless_loop(tmp_path: Path) -> None:
-    lane = Lane("broken", tmp_path, 0)
+    lane = Lane("broken", tmp_path, 0, 10.0)
     lane._words = [sys.executable, "-c", "pass"]
     try:
-        with pytest.raises(ReaderLostError, match="died over 'runs', twice"):
+        with pytest.raises(ReaderLostError, match="over 'runs' twice: it died"):
             asyncio.run(lane.ask("runs"))
     finally:
         lane.close()

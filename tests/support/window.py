@@ -270,6 +270,7 @@ class FakeLink(StationLink):
 
     def __init__(self) -> None:
         self.url = "http://127.0.0.1:8250"
+        self.bench = ""
         self.last_error = None
         self.client: Any = FakeClient()
         self.followed: list[list[str]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from operando.gui.link import StationLink
+from operando.gui.link import StationLink, never_sent, plain
 from operando.station.client import Done, StationClient
 
 if TYPE_CHECKING:
@@ -102,8 +102,13 @@ class Commands:
             finish(problem)
 
         def failed(error: Exception) -> None:
+            stop = what == "Stop"
+            if never_sent(error):
+                by_hand = " Use the instrument's own output switch." if stop else ""
+                end(f"not delivered: no station answers.{by_hand}")
+                return
             # A stop that was not answered may have been carried out, or not: nobody here knows.
-            unknown = " Whether it was carried out is not known." if what == "Stop" else ""
-            end(f"{str(error).rstrip('.')}.{unknown}")
+            unknown = " Whether it was carried out is not known." if stop else ""
+            end(f"{plain(error).rstrip('.')}.{unknown}")
 
         self._link.command(work, lambda done: end("" if done.ok else done.message), failed)

@@ -15,9 +15,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from operando.station.client import Rows, Snapshot, StationClient, StationLostError, Stream
+from operando.station.client import (
+    Rows,
+    Snapshot,
+    StationClient,
+    StationLostError,
+    Stream,
+    station_at,
+    station_of,
+)
 
 RETRY = 0.25
 """Wall s between two attempts to connect."""
@@ -40,12 +49,61 @@ CLOSING = 0.8
 SENDING = 0.4
 """Part of it in which commands may still reach the station."""
 
+FOREIGN = (
+    "the station there speaks another version; run station and window of the same version of "
+    "operando"
+)
+"""Of an answer that is not understood."""
+
+UNCONNECTED = ("ConnectError", "ConnectTimeout")
+"""Errors of the HTTP client that come before anything is sent."""
+
 T = TypeVar("T")
+
+
+def plain(error: BaseException) -> str:
+    """What went wrong between window and station, without the words of sockets and parsers."""
+    if not isinstance(error, StationLostError):
+        # That of a parser: whatever it was, it is not what this version sends.
+        strange = isinstance(error, ValueError) or isinstance(error.__cause__, ValueError)
+        return FOREIGN if strange else str(error)
+    if never_sent(error):
+        return "no station answers there"
+    if error.__cause__ is None:
+        return str(error)
+    if any("timeout" in type(each).__name__.lower() for each in _causes(error)):
+        return "the station does not answer in time"
+    return "the connection to the station broke off"
+
+
+def never_sent(error: BaseException) -> bool:
+    """Whether a request surely reached no station: nobody took the connection.
+
+    False is not the opposite: then nobody here knows.
+    """
+    refused = any(
+        isinstance(each, ConnectionRefusedError) or type(each).__name__ in UNCONNECTED
+        for each in _causes(error)
+    )
+    unknown = error.__cause__ is None and str(error).startswith("no station of this user")
+    return isinstance(error, StationLostError) and (refused or unknown)
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """An error and what it came from; not what was only in the way when it arose."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The station is lost. why: in words. since: `time.monotonic()` of its last sign of life, s."""
+    """The station is lost. why: in words. since: `time.monotonic()` of its last sign of life, s.
+
+    It comes again when the reason is another one.
+    """
 
     why: str
     since: float
@@ -79,6 +137,8 @@ class StationLink:
     """Threads between the window and one station. url, token, client: see `StationClient`.
 
     A client that is given belongs to the link from then on and is closed with it.
+    `url` changes when the bench of a station that is lost turns up at another one. `bench`: path
+    of the bench file that the station named in its note, "" before one was seen.
     `last_error`: of the last request that failed, whether or not somebody was told; None before.
     """
 
@@ -86,7 +146,10 @@ class StationLink:
         self, url: str, *, token: str | None = None, client: StationClient | None = None
     ) -> None:
         self.url = url.rstrip("/")
+        self.bench = ""
         self.last_error: Exception | None = None
+        self._retired: list[StationClient] = []
+        self._token = token
         self._client = client if client is not None else StationClient(url, token)
         self._closing = threading.Event()
         self._started = False
@@ -95,6 +158,7 @@ class StationLink:
         self._instance: str | None = None
         self._seen = time.monotonic()
         self._lost = False
+        self._why = ""
         self._changed = threading.Condition()
         self._pending: dict[str, _Request] = {}
         self._newest: dict[str, _Request] = {}
@@ -131,7 +195,8 @@ class StationLink:
         end = time.monotonic() + CLOSING
         if self._started:
             _join(self._commands, time.monotonic() + SENDING)
-        self._client.close()
+        for client in (self._client, *self._retired):
+            client.close()
         if self._started:
             _join([*self._threads, *self._commands], end)
         self._inbox.clear()
@@ -238,6 +303,7 @@ class StationLink:
                 stream = self._client.stream()
             except Exception as error:
                 self._lose(error)
+                self._seek()
             else:
                 try:
                     self._listen(stream)
@@ -275,7 +341,11 @@ class StationLink:
 
     def _meet(self, snapshot: Snapshot) -> None:
         """Take the first snapshot of a connection."""
-        self._lost = False
+        self._lost, self._why = False, ""
+        if self._token is None:
+            with contextlib.suppress(Exception):
+                note = station_at(self.url)
+                self.bench = self.bench if note is None else note.bench
         with self._changed:
             if self._instance not in (None, snapshot.instance):
                 # What the other one was asked says nothing about this one.
@@ -285,9 +355,26 @@ class StationLink:
         self._inbox.put(snapshot, Back())
 
     def _lose(self, error: Exception) -> None:
-        if not self._lost and not self._closing.is_set():
-            self._lost = True
-            self._inbox.put(Lost(str(error), self._seen))
+        why = plain(error)
+        if (not self._lost or why != self._why) and not self._closing.is_set():
+            self._lost, self._why = True, why
+            self._inbox.put(Lost(why, self._seen))
+
+    def _seek(self) -> None:
+        """Look where the bench of the lost station is now, and go there at the next attempt.
+
+        One that was started by hand has another port and another token than the one that the
+        window started for itself.
+        """
+        with contextlib.suppress(Exception):
+            if not self.bench or self._token is not None or station_at(self.url) is not None:
+                return
+            note = station_of(Path(self.bench))
+            if note is None:
+                return
+            # Calls that are under way still use the one before: it is closed at the end.
+            self._retired.append(self._client)
+            self._client, self.url = StationClient(note.url), note.url
 
 
 class _Inbox:

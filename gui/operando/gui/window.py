@@ -6,6 +6,7 @@ and says at once that it was given; what became of it comes from the station.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -85,6 +86,8 @@ class MainWindow(QMainWindow):
         self.owns_station = owns_station
         self.keep_station = False
         self._may_close = False
+        self._first_instance = ""
+        self._starting: str | None = None
         self._errors: deque[BaseException] = deque(maxlen=8)
         self._followed: set[str] = set()
         self._views: dict[str, ChannelView] = {}
@@ -160,11 +163,20 @@ class MainWindow(QMainWindow):
         if isinstance(message, Back):
             self.trends.ask_again()
             self._tell_page(back=True)
+            self._see_whose(self.model.snapshot)
         if isinstance(message, Lost | Back) or self._connection_shown is not self.model.connection:
             self._show_connection()
         if ended - self._runs_under_way():
             self._refresh_records()
         return changed
+
+    def _see_whose(self, snapshot: Snapshot | None) -> None:
+        """The station that was started for this window may be followed by one that was not."""
+        if snapshot is None:
+            return
+        if self._first_instance not in ("", snapshot.instance):
+            self.owns_station = False
+        self._first_instance = self._first_instance or snapshot.instance
 
     def _take_snapshot(self, snapshot: Snapshot) -> None:
         self.header.bench.set_text(snapshot.bench)
@@ -209,13 +221,24 @@ class MainWindow(QMainWindow):
                 "connection",
                 "bad",
                 f"The station is lost: {model.why.rstrip('.')}. What is shown is the last that was "
-                "seen; runs may go on without this window, and it can vouch for no output.",
+                "seen; runs may go on without this window, and it can vouch for no output."
+                f"{self._how_to_start()}",
                 dismissible=False,
             )
             self.grid.say_empty("The station does not answer; trying again.")
         else:
             self.notices.clear("connection")
         self._tell_page()
+
+    def _how_to_start(self) -> str:
+        """The command that starts a station of the same bench again, if it is known."""
+        bench, last = self.link.bench, self.model.snapshot
+        if not bench:
+            return ""
+        words = ["operando", "station", "--bench", bench]
+        if last is not None and last.simulated:
+            words += ["--simulate", *(["--speed", f"{last.speed:g}"] if last.speed != 1.0 else [])]
+        return f" If it has ended, this starts it again: {shlex.join(words)}"
 
     def _tell_page(self, *, back: bool = False) -> None:
         if self._channel_page is None:
@@ -248,8 +271,10 @@ class MainWindow(QMainWindow):
 
     def show_grid(self) -> None:
         """Go to all channels."""
+        left = self._open_channel
         self._leave_channel()
         self.stack.setCurrentWidget(self.grid)
+        self._focus_on(left)
         self.rail.show_page(Page.CHANNELS)
         self.trends.ask_again()
         self._follow()
@@ -315,6 +340,14 @@ class MainWindow(QMainWindow):
             self.stack.addWidget(page)
         return self._channel_page
 
+    def _focus_on(self, name: str | None) -> None:
+        """Let the keys go on where somebody was; never at a button, which nobody has chosen."""
+        card = self.grid.cards.get(name or "")
+        if card is not None and self.stack.currentWidget() is self.grid:
+            card.setFocus()
+        else:
+            self.setFocus()
+
     def _leave_channel(self) -> None:
         self._open_channel = self._open_record = None
 
@@ -340,12 +373,13 @@ class MainWindow(QMainWindow):
             panel.set_speed(self.model.snapshot.speed)
         panel.set_channels(list(self.model.channels.values()))
         panel.open_for(self.model.channels[name])
+        self._starting = name
         self.side.show()
 
     def close_start(self) -> None:
         """Close that panel."""
         self.side.hide()
-        self.setFocus()
+        self._focus_on(self._starting)
 
     def start_panel(self) -> StartPanel:
         """The panel that starts runs; made when it is first wanted."""
@@ -430,11 +464,17 @@ class MainWindow(QMainWindow):
         event.accept()
 
     def _ask_what_becomes(self, under_way: int, *, unsure: bool) -> None:
-        runs = "1 run is" if under_way == 1 else f"{under_way} runs are"
-        text = f"{runs} under way. This window started the station."
+        runs, they = ("1 run is", "it") if under_way == 1 else (f"{under_way} runs are", "them")
+        text = (
+            f"{runs} under way on the station that this window started. "
+            f"Keep {they} running without the window, or stop all and end the station?"
+        )
         if unsure:
-            text = "The station is not heard, and whether runs are under way is not known."
-        self.notices.say(
+            text = (
+                "The station that this window started is not heard, and whether runs are under way "
+                "is not known. Leave it as it is, or stop all and end the station?"
+            )
+        self.notices.ask(
             "closing",
             "notice",
             text,

@@ -49,12 +49,18 @@ class ChannelEntry:
     shared: tuple[str, ...] = ()
 
 
+PLAUSIBLE_VOLTAGES = (-5.0, 5.5)
+"""Between these a lithium cell is believed to be, V, unless its table says otherwise. Our choice:
+symmetric cells are driven to both sides of zero, cathodes of the 5 V class to about 5.2 V."""
+
+
 @dataclass(frozen=True, slots=True)
 class CellEntry:
     """`[cells.NAME]`: the thing under test.
 
     capacity: C (ampere seconds) that 1C refers to, 0.0 when unknown. active_mass: kg, 0.0 when
     unknown. area: electrode area in m2, 0.0 when unknown. one_c: how 1C was defined, in words.
+    voltage_range: V, between which the cell may be; no window, set-point or limit lies beyond it.
     metadata: everything else that was written, for the record.
     preset, seed: only read by simulation.
     """
@@ -65,6 +71,7 @@ class CellEntry:
     active_mass: float = 0.0
     area: float = 0.0
     one_c: str = ""
+    voltage_range: tuple[float, float] = PLAUSIBLE_VOLTAGES
     preset: str = ""
     seed: int = 0
     metadata: Mapping[str, object] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from pathlib import Path
 from operando.instruments import units
 from operando.instruments.addresses import Address, parse_address
 from operando.instruments.bench import (
+    PLAUSIBLE_VOLTAGES,
     Bench,
     CellEntry,
     ChannelEntry,
@@ -260,7 +261,11 @@ def _refuse_double_use(document: TomlDocument, channels: Mapping[str, ChannelEnt
                 )
 
 
-_CELL = ("capacity", "active_mass", "one_c", "area", "preset", "seed", "metadata")
+_CELL = (
+    "capacity", "active_mass", "one_c", "area", "voltage_range", "preset", "seed", "metadata",
+)  # fmt: skip
+_HIGHEST = 100.0
+"""Largest voltage of a cell, V: a range beyond it was hardly meant."""
 
 
 def _cell(document: TomlDocument, name: str) -> CellEntry:
@@ -275,6 +280,7 @@ def _cell(document: TomlDocument, name: str) -> CellEntry:
         active_mass=mass,
         area=area,
         one_c=words,
+        voltage_range=_voltage_range(table),
         preset=table.text("preset"),
         seed=table.whole("seed"),
         metadata=table.mapping("metadata"),
@@ -295,6 +301,25 @@ def _positive(table: Section, name: str, unit: str, example: str) -> float:
     if value <= 0.0:
         raise table.error(name, f'must be more than zero, found "{written}"')
     return value
+
+
+def _voltage_range(table: Section) -> tuple[float, float]:
+    """Voltages between which the cell may be, V."""
+    if "voltage_range" not in table:
+        return PLAUSIBLE_VOLTAGES
+    written = table.table["voltage_range"]
+    texts = [one for one in written if isinstance(one, str)] if isinstance(written, list) else []
+    if not isinstance(written, list) or not len(texts) == len(written) == 2:
+        raise table.error("voltage_range", f'write two voltages, ["0 V", "5 V"], not {written!r}')
+    try:
+        low, high = (units.parse_quantity(one, "V") for one in texts)
+    except BadInputError as error:
+        raise table.error("voltage_range", str(error)) from None
+    if not low < high:
+        raise table.error("voltage_range", f"the lower voltage comes first, found {written!r}")
+    if max(-low, high) > _HIGHEST:
+        raise table.error("voltage_range", f"{_HIGHEST:g} V is the most, found {written!r}")
+    return low, high
 
 
 def _one_c(table: Section, mass: float, area: float) -> tuple[float, str]:

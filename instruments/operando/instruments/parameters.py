@@ -11,7 +11,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast, get_type_hints, overload
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -64,7 +64,11 @@ def parameters_from(
             valid = model.model_validate(dict(table))
         except ValidationError as error:
             for item in error.errors(include_url=False, include_context=False):
-                wrong.append(f"{_place(where, _key(item['loc']))}: {_message(dict(item))}")
+                key = _key(item["loc"])
+                pair = key in fields and _is_pair(fields[key][0])
+                line = f"{_place(where, key)}: {_message(dict(item), pair)}"
+                if line not in wrong:
+                    wrong.append(line)
         else:
             values = {name: getattr(valid, _attribute(name)) for name in names}
             if not inspect.isclass(target):
@@ -178,12 +182,43 @@ def _place(where: Where, key: str) -> str:
     return where(key) if callable(where) else f"{where} {key}".strip()
 
 
-def _message(error: dict[str, Any]) -> str:
-    if error["type"] == "missing":
+def _is_pair(annotation: Any) -> bool:
+    """Whether a parameter is two values: `Voltages`, or `tuple[Volts, Volts]`."""
+    inner = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return get_origin(inner) is tuple and len(get_args(inner)) == 2 and ... not in get_args(inner)
+
+
+_OF_KIND = (
+    ("int", "is not a whole number", "a whole number"),
+    ("float", "is not a number", "a number"),
+)
+_PAIR_ERRORS = ("missing", "too_short", "too_long", "tuple_type")
+
+
+def _message(error: dict[str, Any], pair: bool) -> str:
+    """What is wrong with a value, in words. pair: the parameter is a lower and an upper value."""
+    kind, written = str(error["type"]), error["input"]
+    if pair and kind in _PAIR_ERRORS and (len(error["loc"]) > 1 or kind != "missing"):
+        return 'write two values, such as "2.5 V, 4.25 V"'
+    if kind == "missing":
         return "is missing and has no default"
-    inner = ".".join(str(part) for part in error["loc"][1:])
+    names = ("lower", "upper") if pair else ()
+    parts = [
+        part if isinstance(part, str) else names[part] if pair else f"value {part + 1}"
+        for part in error["loc"][1:]
+    ]
+    found = f'"{written}"' if isinstance(written, str) else repr(written)
     text = str(error["msg"])
     text = text[:1].lower() + text[1:]
-    if error["type"] not in ("quantity", "window"):
-        text = f"{text}, found {error['input']!r}"
-    return f"{inner}: {text}" if inner else text
+    for start, wrong, wanted in _OF_KIND:
+        if kind.startswith(start + "_"):
+            text = f"{found} {wrong}" if written != "" else f"is empty; write {wanted}"
+            break
+    else:
+        if kind.startswith("bool_"):
+            text = "must be true or false"
+        elif kind.startswith("string_"):
+            text = "must be a text in quotes"
+        if kind not in ("quantity", "window"):
+            text = f"{text.replace('input should be', 'must be')}, found {found}"
+    return ": ".join([*map(str, parts), text])

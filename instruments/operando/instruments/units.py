@@ -237,7 +237,8 @@ def _single(symbol: str) -> Unit:
 def parse_measured(text: str) -> Measured:
     """Parse a number with its unit, of whatever dimension. Raises BadInputError.
 
-    Knows "4.25 V", "-60 degC", "C/10", "0.5C", "0.1 mV/min", "2 h 30 min".
+    Knows "4.25 V", "-60 degC", "C/10", "0.5C", "0.1 mV/min", "2 h 30 min". A refusal has no
+    example: only the caller knows what was meant.
     """
     if len(text) > MAXIMUM_LENGTH:
         raise BadInputError(f'"{text[:20]}..." is too long to be a quantity')
@@ -253,12 +254,12 @@ def parse_measured(text: str) -> Measured:
         return Measured(_float(size * UNITS["C"].factor, text), C_RATE, True)
     found = _NUMBER.match(written)
     if found is None:
-        raise BadInputError(f'"{text}" is not a number with a unit, such as "4.25 V"')
+        raise BadInputError(f'"{text}" is not a number with a unit')
     rest = written[found.end() :].strip()
     if not rest:
-        raise BadInputError(f'"{text}" has no unit; write "10 min", not "10"')
+        raise BadInputError(f'"{text}" has no unit')
     if rest[0] == ",":
-        raise BadInputError(f'"{text}": write the decimal point as a point, "4.25 V"')
+        raise BadInputError(f'"{text}": write the decimal point as a point')
     if rest[0].isdigit() and not rest.startswith("1/"):
         raise BadInputError(f'"{text}" is not one number with a unit')
     number = _fraction(found[0].replace(" ", ""), text)
@@ -341,6 +342,8 @@ def expected(dimension: Dimension) -> str:
     words = _WORDS.get(dimension)
     if words is None:
         return f"something in {_base_text(dimension)}"
+    if dimension == C_RATE:
+        return 'a C-rate, such as "C/10" or "0.5C"'
     units = words.units[:4]
     listed = units[0] if len(units) == 1 else f"{', '.join(units[:-1])} or {units[-1]}"
     return f'{words.name} in {listed}, such as "{words.example}"'

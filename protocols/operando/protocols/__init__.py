@@ -2,11 +2,18 @@
 
 from operando.protocols.cccv import cccv
 from operando.protocols.preflight import OpenCircuitWindow
-from operando.protocols.preview import Preview, preview, with_defaults
+from operando.protocols.preview import Preview, preview
 from operando.protocols.protocol import Cell, Outcome, Plan, ProtocolFunction, Steps, protocol
 from operando.protocols.run import Channel, RunResult, RunSettings, RunState
 from operando.protocols.runner import Runner
-from operando.protocols.sheet import SheetLine, contradictions, limit_sheet, missing_limits
+from operando.protocols.sheet import (
+    SheetLine,
+    contradictions,
+    default_limits,
+    limit_sheet,
+    loosened,
+    missing_limits,
+)
 from operando.protocols.steps import (
     Block,
     ConstantCurrent,
@@ -38,9 +45,10 @@ __all__ = [
     "Steps",
     "cccv",
     "contradictions",
+    "default_limits",
     "limit_sheet",
+    "loosened",
     "missing_limits",
     "preview",
     "protocol",
-    "with_defaults",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from operando.instruments.limits import Firing
 from operando.instruments.recorder import JSON
@@ -35,6 +36,11 @@ def ended_entry(outcome: Outcome, tally: Tally) -> dict[str, JSON]:
         "energy": outcome.energy,
         "charge_before": tally.charge_before,
     }
+
+
+def cut_short_entry(state: str, tally: Tally) -> dict[str, JSON]:
+    """How a step ended that the end of its run cut short. state: of the run."""
+    return ended_entry(replace(tally.outcome(), reason=state, condition=None), tally)
 
 
 def firing_entry(firing: Firing) -> dict[str, JSON]:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from operando.instruments.conditions import parse
-from operando.instruments.limits import STALE_AFTER, Action, Limit
 from operando.protocols.protocol import Cell, Outcome, Plan
 from operando.protocols.run import current_bound
-from operando.protocols.sheet import missing_limits
 from operando.protocols.steps import Step, elapsed_bound
 
 MOST_STEPS = 2000
 """A preview of an adaptive protocol stops here; it cannot know how the cell will answer."""
-
-VOLTAGE_MARGIN_ABOVE = 0.05
-VOLTAGE_MARGIN_BELOW = 0.30
-CURRENT_MARGIN = 1.2
-CURRENT_AT_REST = 10e-6
-"""Default limits: 50 mV above the window, 0.3 V below it (a freshly assembled cell may rest
-below its window), 1.2 times the highest current, and 10 uA where none is asked for. Our choice; a
-recipe overrides them."""
 
 
 @dataclass(frozen=True)
@@ -91,29 +79,3 @@ def _duration(step: Step, cell: Cell) -> float:
         return bound
     current = current_bound(step.setpoint(0.0))
     return cell.capacity / current if current and cell.entry.capacity else 0.0
-
-
-def with_defaults(
-    limits: Iterable[Limit], plan: Plan, highest_current: float, poll_interval: float
-) -> tuple[Limit, ...]:
-    """The limits of a recipe, and default ones for what it leaves unguarded.
-
-    A run has an upper and a lower limit of its voltage and one of its current, always.
-    """
-    given = tuple(limits)
-    lower, upper = plan.window()
-    most = CURRENT_MARGIN * highest_current or CURRENT_AT_REST
-    defaults = {
-        "over_voltage": f"voltage > {upper + VOLTAGE_MARGIN_ABOVE:.6g} V",
-        "under_voltage": f"voltage < {lower - VOLTAGE_MARGIN_BELOW:.6g} V",
-        "over_current": f"abs(current) > {most:.6g} A",
-    }
-    return given + tuple(
-        Limit(
-            f"{name} (default)",
-            parse(defaults[name]),
-            Action.TRIP,
-            stale_after=max(STALE_AFTER, 3.0 * poll_interval),
-        )
-        for name in missing_limits(given)
-    )

@@ -32,7 +32,7 @@ from operando.instruments.roles import (
 )
 from operando.instruments.safety import secure
 from operando.instruments.samples import AuxReading, Reading, Status
-from operando.protocols.entries import ended_entry, firing_entry, started_entry
+from operando.protocols.entries import cut_short_entry, ended_entry, firing_entry, started_entry
 from operando.protocols.monitors import readings_of, watch
 from operando.protocols.preflight import OpenCircuitWindow, judge_open_circuit
 from operando.protocols.protocol import Outcome, Plan
@@ -546,18 +546,15 @@ class Runner:
             self.state = RunState.FAULTED
             self.reason = f"{self.reason}; {unsafe}" if self.reason else str(unsafe)
         try:
+            # Unless the circuit was found open, nobody knows when the step ended.
             after = 0.0 if unsafe is not None else tally.end_attempt(self._opened_at)
             await self._journal_fired()
             if self._step_is_open and unsafe is None:
-                # Unless the circuit was found open, nobody knows when it ended.
-                cut = replace(tally.outcome(), reason=self.state.value, condition=None)
-                await self._note(Entry.STEP_ENDED, ended_entry(cut, tally))
+                await self._note(Entry.STEP_ENDED, cut_short_entry(self.state.value, tally))
             verdict = "verified" if unsafe is None else str(unsafe)
             # charge_after: passed between the last reading and the opening of the circuit
-            await self._note(
-                Entry.SAFE,
-                {"reason": self.reason, "potentiostat": verdict, "charge_after": after},
-            )
+            how = {"reason": self.reason, "potentiostat": verdict}
+            await self._note(Entry.SAFE, how | {"charge_after": after})
             await self._note(Entry.RUN_ENDED, {"state": self.state.value, "reason": self.reason})
         except RecordError as error:
             # The cell is safe already; the caller learns that the record's end is missing.

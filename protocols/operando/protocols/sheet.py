@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
 from operando.instruments.conditions import (
     CURRENT,
+    VOLTAGE,
     All,
     AnyOf,
     Comparison,
@@ -19,12 +20,24 @@ from operando.instruments.conditions import (
     Operator,
     voltage_bound,
 )
-from operando.instruments.limits import Action, Limit
+from operando.instruments.limits import STALE_AFTER, Action, Limit
 from operando.instruments.roles import Protection
+from operando.instruments.words import condition_words, quantity_words
 from operando.protocols.tally import ELECTRICAL
 
 EVENT_LOOP_DELAY = 0.010
 """Allowance for this process's own scheduling, s; measured by `benchmarks/limit_latency.py`."""
+
+VOLTAGE_MARGIN_ABOVE = 0.05
+VOLTAGE_MARGIN_BELOW = 0.30
+CURRENT_MARGIN = 1.2
+CURRENT_AT_REST = 10e-6
+"""Default limits: 50 mV above the window, 0.3 V below it (a freshly assembled cell may rest
+below its window), 1.2 times the highest current, and 10 uA where none is asked for. Our choice; a
+recipe overrides them."""
+
+DEFAULT_MARK = " (default)"
+"""Ends the name of a limit that is added by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +102,6 @@ def limit_sheet(
     return tuple(lines)
 
 
-def _bounds_voltage(when: Condition, direction: int) -> bool:
-    """Whether a limit bounds the voltage on one side, at once or after a `for`."""
-    if isinstance(when, Held):
-        return _bounds_voltage(when.condition, direction)
-    if isinstance(when, AnyOf):
-        return any(_bounds_voltage(part, direction) for part in when.conditions)
-    return voltage_bound((when,), direction) is not None
-
-
 def _outside_window(when: Condition, protection: Protection) -> bool:
     """Whether every set-point stops before a limit of the voltage alone is passed."""
     inner = when.condition if isinstance(when, Held) else when
@@ -128,16 +132,17 @@ def contradictions(limits: Iterable[Limit], protection: Protection) -> tuple[str
     for limit in limits:
         if limit.action is Action.WARN:
             continue
+        words = f"{limit.name} ({condition_words(limit.when)})"
         upper, lower = voltage_bound((limit.when,), 1), voltage_bound((limit.when,), -1)
         if upper is not None and upper < high:
-            found.append(f"{limit.name} ({limit.when}) lies below the window's {high:g} V")
+            found.append(f"{words} lies below the window's {quantity_words(high, 'V')}")
         if lower is not None and lower > low:
-            found.append(f"{limit.name} ({limit.when}) lies above the window's {low:g} V")
+            found.append(f"{words} lies above the window's {quantity_words(low, 'V')}")
         current = _bounds_current(limit.when) and isinstance(limit.when, Comparison)
         if current and limit.when.bound < protection.current:  # type: ignore[attr-defined]
             found.append(
-                f"{limit.name} ({limit.when}) is below the highest current of the plan, "
-                f"{1e3 * protection.current:.4g} mA"
+                f"{words} is below the highest current of the plan, "
+                f"{quantity_words(protection.current, 'A')}"
             )
     return tuple(found)
 
@@ -164,14 +169,114 @@ def _waits(when: Condition) -> float:
     return max(when.windows, default=0.0)
 
 
-def missing_limits(limits: Iterable[Limit]) -> tuple[str, ...]:
-    """Which of over_voltage, under_voltage and over_current the limits leave unguarded."""
-    tripping = [limit.when for limit in limits if limit.action is not Action.WARN]
-    missing = []
-    if not any(_bounds_voltage(when, 1) for when in tripping):
-        missing.append("over_voltage")
-    if not any(_bounds_voltage(when, -1) for when in tripping):
-        missing.append("under_voltage")
-    if not any(_bounds_current(when) for when in tripping):
-        missing.append("over_current")
-    return tuple(missing)
+def default_limits(
+    window: tuple[float, float],
+    highest_current: float,
+    voltages: tuple[float, float],
+    poll_interval: float,
+) -> tuple[Limit, ...]:
+    """Upper and lower limit of the voltage and one of the current: every run has these.
+
+    window: of the protocol, V. highest_current: of the plan, A. voltages: between which the cell
+    may be, V; no limit lies beyond them. poll_interval: s.
+    """
+    lower, upper = window
+    above = min(_rounded(upper + VOLTAGE_MARGIN_ABOVE), voltages[1])
+    below = max(_rounded(lower - VOLTAGE_MARGIN_BELOW), voltages[0])
+    most = _rounded_up(CURRENT_MARGIN * highest_current) or CURRENT_AT_REST
+    stale_after = max(STALE_AFTER, 3.0 * poll_interval)
+    return tuple(
+        Limit(name + DEFAULT_MARK, when, Action.TRIP, stale_after=stale_after)
+        for name, when in (
+            ("over_voltage", VOLTAGE > above),
+            ("under_voltage", VOLTAGE < below),
+            ("over_current", abs(CURRENT) > most),
+        )
+    )
+
+
+def _rounded(voltage: float) -> float:
+    """To 0.1 mV, much less than the margin."""
+    return round(voltage, 4)
+
+
+def _rounded_up(current: float) -> float:
+    """To three digits, never below."""
+    nearest = float(f"{current:.3g}")
+    return nearest if nearest >= current * (1.0 - 1e-9) else float(f"{1.005 * current:.3g}")
+
+
+def missing_limits(limits: Iterable[Limit], defaults: Iterable[Limit]) -> tuple[Limit, ...]:
+    """The default limits that have to stand beside these, which are bound to their cell.
+
+    One is left out where a limit that trips or holds acts whenever it would, and as early; or
+    where one has its name and bounds the same side: that is what its author asked for.
+    """
+    given = [limit for limit in limits if limit.action is not Action.WARN]
+    return tuple(
+        default
+        for default in defaults
+        if not any(_covers(one, default) or _replaces(one, default) for one in given)
+    )
+
+
+def loosened(limits: Iterable[Limit], defaults: Iterable[Limit]) -> tuple[str, ...]:
+    """Limits that take a default's place by their name and let the cell go further, in words."""
+    return tuple(
+        f"{one.name} ({condition_words(one.when)}) lets the cell go further than the default in "
+        f"its place ({condition_words(default.when)})"
+        for default in defaults
+        for one in limits
+        if one.action is not Action.WARN
+        and _replaces(one, default)
+        and not _follows(one.when, default.when, patient=True)
+    )
+
+
+def _covers(limit: Limit, default: Limit) -> bool:
+    """Whether a limit acts whenever a default would, and not later."""
+    return (
+        limit.grace <= default.grace
+        and limit.stale_after <= default.stale_after
+        and _follows(limit.when, default.when)
+    )
+
+
+def _replaces(limit: Limit, default: Limit) -> bool:
+    return limit.name == default.name.removesuffix(DEFAULT_MARK) and _same_side(
+        limit.when, default.when
+    )
+
+
+def _follows(when: Condition, default: Condition, *, patient: bool = False) -> bool:
+    """Whether `when` is true as soon as `default`, a plain comparison, is.
+
+    patient: also when it becomes true a `for` later.
+    """
+    if isinstance(when, Held):
+        return patient and _follows(when.condition, default, patient=True)
+    if isinstance(when, AnyOf):
+        return any(_follows(part, default, patient=patient) for part in when.conditions)
+    if isinstance(when, All):
+        return all(_follows(part, default, patient=patient) for part in when.conditions)
+    if not _same_side(when, default):
+        return False
+    assert isinstance(when, Comparison)
+    assert isinstance(default, Comparison)
+    if default.operator is Operator.ABOVE:
+        return when.bound <= default.bound
+    return when.bound >= default.bound
+
+
+def _same_side(when: Condition, default: Condition) -> bool:
+    """Whether a condition bounds the quantity of a plain comparison on its side, anywhere."""
+    if isinstance(when, Held):
+        return _same_side(when.condition, default)
+    if isinstance(when, AnyOf):
+        return any(_same_side(part, default) for part in when.conditions)
+    if not (isinstance(when, Comparison) and isinstance(default, Comparison)) or when.unbound:
+        return False
+    above = (Operator.ABOVE, Operator.AT_LEAST)
+    return when.operand == default.operand and (
+        (when.operator in above) == (default.operator in above)
+    )

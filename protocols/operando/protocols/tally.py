@@ -164,7 +164,7 @@ class Tally:
         self._utc_offset = utc_offset
 
     def outcome(self) -> Outcome:
-        """How the step ended."""
+        """How the step ended; voltage and current are NaN when nothing was read in it."""
         return Outcome(
             index=self.step_count,
             reason=self.reason,
@@ -172,8 +172,8 @@ class Tally:
             duration=self.elapsed,
             charge=self.step_charge,
             energy=self._step_energy,
-            voltage=self.values["voltage"],
-            current=self.values["current"],
+            voltage=self.values.get("voltage", math.nan),
+            current=self.values.get("current", math.nan),
         )
 
     def next_due(self, due: float, interval: float, now: float) -> float:

@@ -35,6 +35,9 @@ READINGS_PER_BIN: Final = 12
 bytes a bin."""
 READINGS_PER_PIXEL: Final = 8
 """Readings up to which a viewport is read as it is. More cost reading."""
+MOST_READ: Final = 200_000
+"""Readings up to which a viewport is read as it is where the finest bins are wider than a pixel:
+where readings came much faster than the bins were made for. A fifth of a second."""
 POINTS_PER_PIXEL: Final = 4
 _UNSETTLED: Final = 65_536
 """Readings that may wait for their bins."""
@@ -220,10 +223,10 @@ class Pyramid:
         if self._count == 0:
             return Curve(np.empty(0), np.empty(0), True)
         first, stop, inside = self._around(start, end)
-        if inside <= READINGS_PER_PIXEL * bins:
-            cuts: list[_Cut] = []
-        else:
-            cuts = self._cuts(*self._indices(start, end), inside, bins)
+        low, high = self._indices(start, end)
+        cuts: list[_Cut] = []
+        if inside > (READINGS_PER_PIXEL * bins if high - low >= bins else MOST_READ):
+            cuts = self._cuts(low, high, inside, bins)
         exact = not any(cut.first < cut.stop for cut in cuts)
         time, value = self._points(cuts, first, stop)
         if len(self._strays[0]):
@@ -246,6 +249,11 @@ class Pyramid:
         end = min(max(end, self._first), self._last)
         return math.floor(start / self.width), math.floor(end / self.width)
 
+    @property
+    def _open(self) -> int:
+        """The finest bin that is open: that of the readings that wait once bins were made."""
+        return math.floor(self._last / self.width)
+
     def _around(self, start: float, end: float) -> tuple[int, int, int]:
         """Rows of a viewport with a neighbour on either side, and the number of its readings.
 
@@ -255,6 +263,8 @@ class Pyramid:
         low, high = self._indices(start, end)
         first, before = self._rows[0], 0
         stop, after = self._rows[1], self._count
+        if high < self._open:  # all of the bin that is open comes after it
+            stop, after = int(self._waiting[0][0][0]) + 1, self._count - self._waits + 1
         for level in self._levels:
             # The last bin that ends before the viewport begins, the first that begins after it.
             if (position := level.find(low) - 1) >= 0:
@@ -272,6 +282,9 @@ class Pyramid:
         """Bins strictly between two of the finest level: coarse ones, finer ones at both ends."""
         left: list[_Cut] = []
         right: list[_Cut] = []
+        # Readings at either end that no bin can cover, however coarse: they are drawn one by one or
+        # thinned, and must not make what lies between coarser.
+        inside -= self._in_bin(low) + (self._in_bin(high) if high > low else 0)
         low += 1
         for number, level in enumerate(self._levels):
             middle = _Cut(level, level.find(low), level.find(high), number)
@@ -286,6 +299,15 @@ class Pyramid:
             right.append(_Cut(level, level.find(inner_high * FACTOR), middle.stop, number))
             low, high = inner_low, inner_high
         return cuts
+
+    def _in_bin(self, index: int) -> int:
+        """Readings in a finest bin, without those of one that has too few to be kept."""
+        finest = self._levels[0]
+        if index == self._open:
+            return self._waits
+        position = finest.find(index)
+        kept = position < finest.kept and int(finest.integers[0, position]) == index
+        return int(finest.integers[4, position]) if kept else 0
 
     def _points(self, cuts: Sequence[_Cut], first: int, stop: int) -> tuple[Floats, Floats]:
         """Points of bins, and the readings among rows that the bins do not cover."""

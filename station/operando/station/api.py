@@ -36,7 +36,8 @@ from operando.station.client.models import (
     Snapshot,
     Started,
 )
-from operando.station.push import LONGEST_MESSAGE, AnswerProtocol, Board, Desk, StreamProtocol
+from operando.station.connections import AT_ONCE, RequestConnection, StreamConnection, trust
+from operando.station.push import LONGEST_MESSAGE, Board, Desk
 from operando.station.views import ReaderLostError, UnknownRunError, Views
 
 LONGEST_BODY = 1024 * 1024
@@ -49,8 +50,9 @@ SLICE = 256 * 1024
 """Bytes of an export that are sent at once."""
 
 SERVER_OPTIONS: dict[str, Any] = {
-    "http": AnswerProtocol,
-    "ws": StreamProtocol,
+    "http": RequestConnection,
+    "ws": StreamConnection,
+    "backlog": AT_ONCE,
     "ws_max_size": LONGEST_MESSAGE,
     "ws_per_message_deflate": False,
     "lifespan": "on",
@@ -64,7 +66,11 @@ SERVER_OPTIONS: dict[str, Any] = {
 DESCRIPTION = """\
 A station owns a bench of instruments and runs protocols on its channels. Numbers are SI, missing
 ones null. Every request needs `Authorization: Bearer TOKEN`, with the token of the note that the
-station leaves in its user's runtime folder.
+station leaves in its user's runtime folder. A connection that does not show it within some
+seconds is closed.
+
+A request that is no HTTP gets 400 in plain text, and a method that a path does not have 405; the
+WebSocket answers 403 wherever HTTP would answer 401.
 
 The WebSocket `/api/stream` pushes `Snapshot` messages when something changes and at least once a
 second, and `Rows` of the runs that a client asks for with `{"follow": [RUN, ...]}`.
@@ -106,8 +112,11 @@ _WHY = {
     403: "The request names another host or comes from another origin.",
     404: "There is no such channel or run.",
     409: "The station says no; the message says why.",
+    411: "The body comes without its length, in Content-Length.",
+    413: "The body is too long.",
+    415: "A POST is not application/json.",
     422: "Something is wrong with the request; the problems say what, field by field.",
-    500: "The record cannot be read.",
+    500: "The record cannot be read, or the station failed.",
     503: "The answer is not ready yet; ask again.",
 }
 
@@ -139,7 +148,9 @@ def make_app(desk: Desk, views: Views, token: str, hosts: Collection[str]) -> Fa
     app.add_middleware(Gate, token=token, hosts=hosts)
     _add_error_answers(app)
     bearer = HTTPBearer(auto_error=False, description="The gate has checked it already.")
-    api = APIRouter(prefix="/api", dependencies=[Depends(bearer)], responses=_refusals(401, 403))
+    api = APIRouter(
+        prefix="/api", dependencies=[Depends(bearer)], responses=_refusals(401, 403, 411, 413)
+    )
     _add_views(api, board, desk, views)
     _add_commands(api, desk)
     app.include_router(api)
@@ -240,7 +251,7 @@ def _add_commands(api: APIRouter, desk: Desk) -> None:
     channels = APIRouter(
         prefix="/channels/{channel}",
         dependencies=[Depends(must_exist)],
-        responses=_refusals(404, 409, 422),
+        responses=_refusals(404, 409, 415, 422),
     )
 
     @channels.post("/check")
@@ -277,12 +288,12 @@ def _add_commands(api: APIRouter, desk: Desk) -> None:
 
     api.include_router(channels)
 
-    @api.post("/stop")
+    @api.post("/stop", responses=_refusals(415))
     async def stop_all() -> Done:
         """Abort every run; answers when every output has been read back off, or could not be."""
         return await desk.stop_all()
 
-    @api.post("/shutdown", response_model=Done)
+    @api.post("/shutdown", response_model=Done, responses=_refusals(415))
     async def shut_down() -> Response:
         """Abort every run and end the station. Answers first."""
 
@@ -375,7 +386,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what is let in, and answer the rest."""
-        refusal = self._refusal(scope) if scope["type"] != "lifespan" else None
+        refusal = self._judge(scope) if scope["type"] != "lifespan" else None
         if refusal is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -383,7 +394,8 @@ class Gate:
         else:
             await _plain(Refusal(message=refusal[1]), refusal[0])(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+    def _judge(self, scope: Scope) -> tuple[int, str] | None:
+        """Status and reason of a refusal; None lets it in."""
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value)
@@ -395,6 +407,7 @@ class Gate:
         tokens = headers.get(b"authorization", [])
         if len(tokens) != 1 or not hmac.compare_digest(tokens[0], self._bearer):
             return 401, "the token is missing or wrong; it is in the station's note"
+        trust(scope)
         if scope["type"] == "http":
             return _wrong_body(scope["method"], headers)
         return None

@@ -108,6 +108,8 @@ def run(
         print_sheet(limit_lines(settled, described, clock_for(described)))
         for warning in contradictions(settled.limits, settled.settings.protection):
             Console(highlight=False).print(f"this run will be ended by a limit: {warning}")
+        for warning in settled.warnings:
+            Console(highlight=False).print(f"note: {warning}", markup=False)
     station = None if virtual else station_of(bench)
     if station is not None:
         from operando.station.remote import run_through
@@ -175,6 +177,8 @@ def check(
         print_plan(name, settled, order)
         for warning in contradictions(settled.limits, settled.settings.protection):
             print(f"this run will be ended by a limit: {warning}")
+        for warning in settled.warnings:
+            print(f"note: {warning}")
         names = dict.fromkeys(settled.entry.roles.values())
         drivers_of = {n: described.instruments[n].driver for n in names}
         print_sheet(

@@ -112,8 +112,9 @@ class Desk:
             output = "unknown" if found is None else found.output
             if output == "off":
                 said = "its output was read back off when this station started"
-                reason = f"{run.reason}; {said}" if name in orphaned else run.reason
-                run = replace(run, output="off", output_at=found.at, reason=reason)  # type: ignore[union-attr]  # noqa: PLW2901
+                if name in orphaned:
+                    run = replace(run, reason="; ".join(filter(None, (run.reason, said))))  # noqa: PLW2901
+                run = replace(run, output="off", output_at=found.at)  # type: ignore[union-attr]  # noqa: PLW2901
             elif output == "on" or (name in orphaned and found is not None):
                 why = "was found on when this station started, which had not switched it on"
                 if output != "on":
@@ -134,12 +135,21 @@ class Desk:
         self._engine.stop_all(reason)
 
     async def at_rest(self) -> tuple[str, ...]:
-        """Wait until every run has ended; channels whose output is not known to be off."""
+        """Wait until every run has ended; channels that may be on.
+
+        That is whatever was found or left on, and what a run had whose end nobody could verify. An
+        instrument that no run has had and that does not answer is not among them.
+        """
         while self._tasks:
             await asyncio.wait(set(self._tasks.values()))
         if self._switching_off:
             await asyncio.wait(set(self._switching_off.values()))
-        return tuple(name for name in self._potentiostats if self._last[name].output != "off")
+        last = {name: self._last[name] for name in self._potentiostats}
+        return tuple(
+            name
+            for name, run in last.items()
+            if run.output == "on" or (run.output == "unknown" and (run.run or run.attention))
+        )
 
     # ---- what there is -------------------------------------------------------------------
 

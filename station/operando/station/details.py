@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 
 from operando.evaluation import cccv
 from operando.instruments import conditions
 from operando.instruments.errors import BadInputError
 from operando.instruments.quantities import QUANTITIES, format_quantity
 from operando.instruments.recorder import JSON, Entry
-from operando.records import JournalEntry, Record, Step
+from operando.records import JournalEntry, Record, Step, schema
 from operando.station.client.models import (
     CellInfo,
     CycleRow,
@@ -46,6 +48,7 @@ def summary_of(record: Record) -> RunSummary:
         state=record.state,
         simulated=record.simulated,
         started=_started(record),
+        made=made(record.folder, record.manifest),
         duration=max((end for end in ends if end is not None), default=None),
         folder=str(record.folder),
     )
@@ -61,8 +64,29 @@ def unreadable(record: Record) -> RunSummary:
         state=UNREADABLE,
         simulated=record.simulated,
         started=_started(record),
+        made=made(record.folder, record.manifest),
         folder=str(record.folder),
     )
+
+
+def made(folder: Path, manifest: Mapping[str, JSON] | None = None) -> float:
+    """When a record was made by this computer's clock, Unix time in s: the order of records.
+
+    Not by `started`, which is of the laboratory's clock and runs ahead where that is scaled. What
+    the manifest says as `made` (ISO 8601 with its offset), else the time of its file, which is
+    written once; then that of the folder, and 0 where there is none. manifest: None reads it.
+    """
+    if manifest is None:
+        manifest = {}
+        with contextlib.suppress(OSError, ValueError):
+            manifest = _mapping(json.loads((folder / schema.MANIFEST).read_bytes()))
+    moment = _moment(_text(manifest, "made"))
+    if moment is not None:
+        return moment
+    for path in (folder / schema.MANIFEST, folder):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
 
 
 def detail_of(
@@ -300,11 +324,17 @@ def _limits(record: Record) -> tuple[LimitInfo, ...]:
 
 def _started(record: Record) -> float:
     """Unix time, s; that of the folder if the manifest does not say."""
-    with contextlib.suppress(ValueError):
-        moment = datetime.fromisoformat(_text(record.manifest, "started"))
+    moment = _moment(_text(record.manifest, "started"))
+    return record.folder.stat().st_mtime if moment is None else moment
+
+
+def _moment(text: str) -> float | None:
+    """Unix time in s of a time in ISO 8601 with its offset; None if it is none."""
+    with contextlib.suppress(ValueError, OverflowError):
+        moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:
             return moment.timestamp()
-    return record.folder.stat().st_mtime
+    return None
 
 
 def _amount(value: object, unit: str, *, digits: int = 3) -> str:

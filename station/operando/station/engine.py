@@ -475,7 +475,10 @@ class Engine:
                 "calibration": getattr(instruments[name], "calibration", None),
                 "simulated": self.is_simulated(entry),
             }
-        return {
+        # By the wall's clock, which a scaled one leaves. In virtual time equal runs make equal
+        # records.
+        made = {} if self.clock.mode == "virtual" else {"made": datetime.now(UTC).isoformat()}
+        return made | {
             "started": datetime.fromtimestamp(started, UTC).isoformat(),
             "channel": settled.entry.name,
             "roles": dict(settled.entry.roles),

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from math import ceil, floor, isclose
+from typing import get_args, get_type_hints
 
-from operando.instruments.bench import Bench, ChannelEntry
+from operando.instruments.bench import PLAUSIBLE_VOLTAGES, Bench, CellEntry, ChannelEntry
+from operando.instruments.conditions import (
+    VOLTAGE,
+    All,
+    AnyOf,
+    Comparison,
+    Condition,
+    Held,
+    Magnitude,
+)
 from operando.instruments.errors import BadInputError
 from operando.instruments.limits import Limit
+from operando.instruments.quantities import Quantity
 from operando.instruments.recipe import Poll, Recipe, RecordConditions
-from operando.instruments.roles import Protection
+from operando.instruments.roles import Galvanostatic, Potentiostatic, Protection, SetPoint
+from operando.instruments.words import quantity_words
 from operando.protocols import (
     Cell,
     OpenCircuitWindow,
     Plan,
     Preview,
     RunSettings,
+    default_limits,
+    loosened,
+    missing_limits,
     preview,
-    with_defaults,
 )
 from operando.protocols.tally import ELECTRICAL
 from operando.station.assembly import check_role, protocol_function
@@ -28,6 +44,9 @@ OPEN_CIRCUIT_BELOW = 0.5
 OPEN_CIRCUIT_ABOVE = 0.05
 """Accepted open-circuit voltage of a cell before its first step: the protocol's window widened by
 these volts. A freshly assembled cell rests well below its window (about 2.6 V vs Li)."""
+
+MOST_STEPS = 1_000_000
+"""Steps of a plan that is believed: at a second each it lasts twelve days."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +84,18 @@ def order_from(recipe: Recipe) -> Order:
 
 @dataclass(frozen=True)
 class Settled:
-    """An order resolved for one channel: every number in SI units, nothing connected yet."""
+    """An order resolved for one channel: every number in SI units, nothing connected yet.
 
+    warnings: it would run, but read this.
+    """
+
+    plan: Plan
     entry: ChannelEntry
     cell: Cell
     preview: Preview
     limits: tuple[Limit, ...]
     settings: RunSettings
+    warnings: tuple[str, ...] = ()
 
 
 def cell_of(bench: Bench, channel: str) -> Cell:
@@ -117,9 +141,7 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
         message = str(error)
         return None, [Problem(where=_parameter_in(message, order.plan), message=message)]
     limits: list[Limit] = []
-    for limit in with_defaults(
-        order.limits, order.plan, ahead.highest_current, order.poll.interval
-    ):
+    for limit in order.limits:
         try:
             limits.append(
                 limit.bind(
@@ -130,6 +152,12 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
             )
         except BadInputError as error:
             problems.append(Problem(where=f"limits.{limit.name}.when", message=str(error)))
+    defaults = default_limits(
+        (lower, upper), ahead.highest_current, cell.entry.voltage_range, order.poll.interval
+    )
+    warnings = (*loosened(limits, defaults), *_no_room((lower, upper), cell.entry))
+    beyond = _beyond_range(order, (lower, upper), cell, ahead, limits)
+    limits += missing_limits(limits, defaults)
     window = order.open_circuit or (lower - OPEN_CIRCUIT_BELOW, upper + OPEN_CIRCUIT_ABOVE)
     settings = RunSettings(
         poll=order.poll,
@@ -138,10 +166,13 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
         protection=Protection((lower, upper), ahead.highest_current),
         open_circuit=OpenCircuitWindow(*window) if order.check_open_circuit else None,
     )
+    problems += beyond
+    problems += _too_many_steps(order.plan, ahead)
     problems += _unmeasured(limits, entry)
     problems += _short_windows(limits, ahead, order.poll)
     problems += _hasty_staleness(limits, entry, order.poll)
-    return Settled(entry, cell, ahead, tuple(limits), settings), problems
+    settled = Settled(order.plan, entry, cell, ahead, tuple(limits), settings, warnings)
+    return settled, problems
 
 
 def _parameter_in(message: str, plan: Plan) -> str:
@@ -149,6 +180,135 @@ def _parameter_in(message: str, plan: Plan) -> str:
     first = re.match(r"\w+", message)
     known = first is not None and first[0] in plan.parameters
     return f"parameters.{first[0]}" if first is not None and known else ""
+
+
+def _beyond_range(
+    order: Order,
+    window: tuple[float, float],
+    cell: Cell,
+    ahead: Preview,
+    limits: Iterable[Limit],
+) -> list[Problem]:
+    """Voltages that the cell must not see: of the window, of set-points, limits and preflight."""
+    entry = cell.entry
+    low, high = entry.voltage_range
+    places: dict[tuple[str, float], str] = {}
+    for end in window:
+        places.setdefault(("parameters.window", end), "the window goes to")
+    driven = {_voltage_of(step.setpoint(0.0)): step.label for step in ahead.steps}
+    for voltage, label in driven.items():
+        if voltage is None:
+            continue
+        for name in parameters_behind(order.plan, cell, voltage=voltage) or ("",):
+            where = f"parameters.{name}" if name else ""
+            places.setdefault((where, voltage), f"step '{label}' goes to")
+    for limit in limits:
+        for part in _comparisons(limit.when):
+            both = isinstance(part.operand, Magnitude)
+            if part.operand in (VOLTAGE, abs(VOLTAGE)) and not (both and part.bound <= -low):
+                where = f"limits.{limit.name}.when"
+                places.setdefault((where, part.bound), f"{limit.name} lies at")
+    for end in order.open_circuit or ():
+        places.setdefault(("preflight.open_circuit", end), "accepted at rest is")
+    return [
+        Problem(where=where, message=f"{words} {_beyond(at, entry)}")
+        for (where, at), words in places.items()
+        if not low <= at <= high
+    ]
+
+
+def _beyond(voltage: float, entry: CellEntry) -> str:
+    low, high = entry.voltage_range
+    believed = entry.voltage_range == PLAUSIBLE_VOLTAGES
+    kind = "believed of a lithium cell" if believed else f"stated for {entry.name}"
+    wider = f'["{min(low, floor(voltage)):g} V", "{max(high, ceil(voltage)):g} V"]'
+    place = f" ({entry.where})" if entry.where else ""
+    return (
+        f"{quantity_words(voltage, 'V')}, beyond the {quantity_words(low, 'V')} to "
+        f"{quantity_words(high, 'V')} {kind}; if it is meant, write voltage_range = {wider} into "
+        f"[cells.{entry.name}] of the bench file{place}"
+    )
+
+
+def _no_room(window: tuple[float, float], entry: CellEntry) -> Iterator[str]:
+    """Default limits that the cell's range puts onto the window: noise would pass them."""
+    for bound, end, name in zip(
+        window, entry.voltage_range, ("under_voltage", "over_voltage"), strict=True
+    ):
+        if bound == end:
+            yield (
+                f"{name} lies at the window's {quantity_words(bound, 'V')}, because the "
+                f"voltage_range of {entry.name} ends there: noise can pass it"
+            )
+
+
+def _voltage_of(setpoint: SetPoint) -> float | None:
+    """The voltage that a set-point can drive the cell to, V; None for an open circuit."""
+    if isinstance(setpoint, Galvanostatic):
+        return setpoint.cutoff
+    return setpoint.voltage if isinstance(setpoint, Potentiostatic) else None
+
+
+def _comparisons(condition: Condition) -> Iterator[Comparison]:
+    if isinstance(condition, Comparison):
+        yield condition
+    elif isinstance(condition, Held):
+        yield from _comparisons(condition.condition)
+    elif isinstance(condition, All | AnyOf):
+        for part in condition.conditions:
+            yield from _comparisons(part)
+
+
+def parameters_behind(
+    plan: Plan, cell: Cell, *, voltage: float | None = None, current: float | None = None
+) -> tuple[str, ...]:
+    """Parameters that a set-point's voltage (V) or current (A, magnitude) was made from."""
+    entry = cell.entry
+    sizes = {"C": entry.capacity, "A": 1.0, "A/m2": entry.area, "A/kg": entry.active_mass}
+    found: list[str] = []
+    for name, unit in _units_of(plan.protocol.function).items():
+        written = plan.parameters.get(name)
+        values = written if isinstance(written, tuple | list) else (written,)
+        numbers = [value for value in values if isinstance(value, float)]
+        if unit == "V" and voltage is not None and voltage in numbers:
+            found.append(name)
+        if unit in sizes and current is not None:
+            amperes = [abs(number) * sizes[unit] for number in numbers]
+            if any(isclose(one, current, rel_tol=1e-9) for one in amperes):
+                found.append(name)
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _units_of(function: Callable[..., object]) -> dict[str, str]:
+    """Unit of each parameter that is a quantity or several of one kind."""
+    hints = get_type_hints(function, include_extras=True)
+    units = {name: _unit_in(hint) for name, hint in hints.items()}
+    return {name: unit for name, unit in units.items() if unit}
+
+
+def _unit_in(hint: object) -> str:
+    for part in (*getattr(hint, "__metadata__", ()), *get_args(hint)):
+        unit = part.unit if isinstance(part, Quantity) else _unit_in(part)
+        if unit:
+            return unit
+    return ""
+
+
+def _too_many_steps(plan: Plan, ahead: Preview) -> list[Problem]:
+    """A count with some zeros too many. Judged by the cycles that the preview came through."""
+    if ahead.complete or not ahead.steps:
+        return []
+    through = max(ahead.steps[-1].cycle, 1)
+    return [
+        Problem(
+            where=f"parameters.{name}",
+            message=f"{value:,} would be about {value * len(ahead.steps) // through:,} steps; a "
+            f"plan of more than {MOST_STEPS:,} is hardly meant",
+        )
+        for name, value in plan.parameters.items()
+        if isinstance(value, int) and value * len(ahead.steps) // through > MOST_STEPS
+    ]
 
 
 def _short_windows(limits: Iterable[Limit], ahead: Preview, poll: Poll) -> list[Problem]:

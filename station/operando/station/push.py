@@ -49,6 +49,9 @@ HEARTBEAT = 0.9
 READING_PATIENCE = 0.3
 """Wall s that a snapshot waits for the newest readings; then it goes out with those before."""
 
+SLOW = 2.0
+"""Wall s after which it is said that readings do not come."""
+
 STUCK = 10.0
 """Wall s after which a client that does not read is cut off."""
 
@@ -114,12 +117,14 @@ class _Batch:
 class Ring:
     """The newest rows of a run, for clients that each take them at their own pace.
 
-    Holds at most `MOST_NEW` rows, or one batch. next: number of the batch that comes next.
+    Holds at most `MOST_NEW` rows, or one batch. next: number of the batch that comes next. final:
+    whether its record was read to the end after it was closed.
     """
 
     def __init__(self) -> None:
         self.cursor = START
         self.latest: dict[str, Reading] = {}
+        self.final = False
         self.problem = ""
         self.next = 0
         self._batches: deque[_Batch] = deque()
@@ -129,7 +134,7 @@ class Ring:
     def take(self, fresh: Fresh) -> None:
         """Add what is new. What was there before anybody looked is not new."""
         self.problem = ""
-        self.cursor = fresh.cursor
+        self.cursor, self.final = fresh.cursor, fresh.over
         for name, reading in fresh.latest.items():
             known = self.latest.get(name)
             if known is None or known.time <= reading.time:
@@ -189,6 +194,8 @@ class Board:
         self._rings: dict[str, Ring] = {}
         self._problem = ""
         self._reading: asyncio.Task[None] | None = None
+        self._asked_at = math.inf
+        self._wanted: set[str] = set()
         self._serial = 0
         self._sent: Snapshot | None = None
         self._sent_at = -math.inf
@@ -206,8 +213,8 @@ class Board:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def snapshot(self) -> Snapshot:
-        """The station as it is now."""
-        await self._read()
+        """The station as it is now. Waits for readings until it can be said that none come."""
+        await self._read(SLOW)
         return self._compose()
 
     async def serve(self, websocket: WebSocket) -> None:
@@ -306,14 +313,19 @@ class Board:
         for client in self._clients:
             client.due.set()
 
-    async def _read(self) -> None:
+    async def _read(self, patience: float = READING_PATIENCE) -> None:
         """Ask for the newest readings, but do not wait for them for long."""
+        now = asyncio.get_running_loop().time()
         if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._ask())
-        await asyncio.wait({self._reading}, timeout=READING_PATIENCE)
+            self._reading, self._asked_at = asyncio.create_task(self._ask()), now
+        waited = now - self._asked_at
+        # A little longer, so that who waits for `SLOW` finds it over.
+        patience = max(READING_PATIENCE, patience + PERIOD - waited)
+        await asyncio.wait({self._reading}, timeout=patience)
 
     async def _ask(self) -> None:
         wanted = {status.run for status in self._desk.statuses() if status.run is not None}
+        self._wanted = wanted
         for client in self._clients:
             wanted.update(client.followed)
         if not self._clients:
@@ -331,6 +343,17 @@ class Board:
             else:
                 rings[run].take(fresh)
         self._rings = {run: ring for run, ring in rings.items() if run in found}
+
+    def _overdue(self) -> str:
+        """That readings do not come, "" if they do. The same words while that lasts."""
+        if self._reading is None or self._reading.done() or not self._wanted:
+            return ""
+        if asyncio.get_running_loop().time() - self._asked_at < SLOW:
+            return ""
+        return (
+            f"readings cannot be shown: their reader has not answered for more than {SLOW:g} s; "
+            "what is shown of runs may be old"
+        )
 
     def _compose(self) -> Snapshot:
         desk = self._desk
@@ -351,7 +374,9 @@ class Board:
             started=desk.started,
             now=time.time(),
             channels=channels,
-            alarm="; ".join(filter(None, [desk.alarm(), self._problem, *problems])),
+            alarm="; ".join(
+                filter(None, [desk.alarm(), self._problem or self._overdue(), *problems])
+            ),
         )
 
     def _with_readings(self, status: ChannelStatus) -> ChannelStatus:
@@ -363,7 +388,12 @@ class Board:
             newest = max(reading.time for reading in ring.latest.values())
             age = max(0.0, status.elapsed - newest)
         return status.model_copy(
-            update={"latest": dict(ring.latest), "rows": ring.cursor.samples, "age": age}
+            update={
+                "latest": dict(ring.latest),
+                "rows": ring.cursor.samples,
+                "age": age,
+                "final": ring.final and status.state not in UNDER_WAY,
+            }
         )
 
 

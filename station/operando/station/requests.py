@@ -21,14 +21,15 @@ from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.limits import parse_limits
 from operando.instruments.parameters import parameters_from, parameters_schema, unknown_key
-from operando.instruments.quantities import Quantity, format_quantity
+from operando.instruments.quantities import Quantity
 from operando.instruments.recipe import parse_recipe
 from operando.instruments.toml_text import TomlDocument
+from operando.instruments.words import quantity_words
 from operando.protocols import ProtocolFunction, contradictions
 from operando.station.assembly import protocol_function
 from operando.station.client.models import CheckReport, Problem, RunRequest, SheetRow
 from operando.station.orders import Order, Settled, cell_of, order_from, resolve
-from operando.station.sheets import limit_info, limit_lines, plan_rows
+from operando.station.sheets import limit_info, limit_lines, plan_rows, unsupported_steps
 
 _KEYS = ["protocol", "title", "notes", "parameters", "limits", "record", "poll", "preflight"]
 _TABLES = ("parameters", "limits", "record", "poll", "preflight")
@@ -97,7 +98,9 @@ def _resolved(
     try:
         order = order_from(parse_recipe(text, Path(name)))
         settled, problems = resolve(bench, channel, order)
-        lines = () if settled is None else limit_lines(settled, bench, Clock())
+        if settled is not None:
+            problems += unsupported_steps(settled, bench, Clock())
+        lines = () if settled is None or problems else limit_lines(settled, bench, Clock())
     except BadInputError as error:
         return _refused([Problem(where="", message=str(error))], text, derived)
     except Exception as error:  # a bug of the protocol, which may be somebody else's
@@ -110,6 +113,7 @@ def _resolved(
         f"this run will be ended by a limit: {warning}"
         for warning in contradictions(settled.limits, settled.settings.protection)
     ]
+    warnings += settled.warnings
     if not order.check_open_circuit:
         warnings.append("the open-circuit voltage is not checked before the first step")
     if not ahead.complete:
@@ -323,7 +327,7 @@ def _derived(
             continue
         with contextlib.suppress(BadInputError):  # told as a problem of its field
             value = quantity.parse(parameters.get(name, default))
-            derived[f"parameters.{name}"] = format_quantity(value * size, unit, digits=4)
+            derived[f"parameters.{name}"] = quantity_words(value * size, unit)
     return derived
 
 

@@ -30,6 +30,7 @@ from operando.instruments.clock import run as run_coroutine
 from operando.instruments.errors import BadInputError
 from operando.station.api import SERVER_OPTIONS, make_app
 from operando.station.client.discovery import StationNote, announced, station_of
+from operando.station.connections import QUEUE, Server, open_many_files
 from operando.station.desk import Desk
 from operando.station.engine import Engine
 from operando.station.simulate import bench_at, clock_for, simulation_for
@@ -72,6 +73,8 @@ def serve_station(options: StationOptions) -> int:
     0 when every output was read back off at the end, else 5. Raises BadInputError and
     AddressInUseError before anything is touched.
     """
+    _unwind_on_signals()
+    open_many_files()
     host = loopback(options.host)
     bench = bench_at(options.bench, options.speed)
     if not bench.channels:
@@ -119,6 +122,22 @@ def refuse_second(bench: Path) -> None:
         )
 
 
+def _unwind_on_signals() -> None:
+    """Until the engine runs: a signal ends what has been begun, as Ctrl-C does, by its contexts."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _ENDING:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, _: object) -> None:
+    for other in _ENDING:
+        signal.signal(other, signal.SIG_IGN)  # nothing interrupts the end
+    raise SystemExit(128 + number)
+
+
+_ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A bound socket; nobody is answered before the API listens. Raises BadInputError."""
@@ -129,7 +148,7 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         try:
             bound.bind((host, port))
             # Now, because Linux lets two sockets bind one address until one of them listens.
-            bound.listen(128)
+            bound.listen(QUEUE)
         except (OSError, OverflowError) as error:
             raise BadInputError(
                 f"port {port} of {host} cannot be used ({error}); another program has it. Choose "
@@ -150,7 +169,7 @@ class _Api:
 
     def __init__(self, app: FastAPI, listener: socket.socket) -> None:
         config = uvicorn.Config(app, log_level="warning", log_config=None, **SERVER_OPTIONS)
-        self._server = uvicorn.Server(config)
+        self._server = Server(config)
         self._listener = listener
         self.error = ""
         self.begun = time.monotonic()
@@ -285,9 +304,7 @@ class _Station:
         def on_signal(number: int, _: object) -> None:
             loop.call_soon_threadsafe(self._end, signal.Signals(number).name)
 
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if hasattr(signal, "SIGHUP"):
-            numbers.append(signal.SIGHUP)
+        numbers = [signal.SIGINT, *_ENDING]
         before = {number: signal.signal(number, on_signal) for number in numbers}
         if hasattr(signal, "SIGUSR1"):
             # Their default would kill the station, and they mean something to `operando run`.
@@ -297,7 +314,7 @@ class _Station:
             yield
         finally:
             for number, handler in before.items():
-                late = signal.SIG_IGN if handler is signal.SIG_DFL else handler
+                late = signal.SIG_IGN if handler in (signal.SIG_DFL, _leave) else handler
                 signal.signal(number, late)
 
     def _end(self, why: str) -> None:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import filelock
+
+from operando.instruments.addresses import parse_address
 from operando.instruments.errors import AddressInUseError
-from operando.instruments.locks import AddressLock, runtime_directory
+from operando.instruments.locks import runtime_directory
+from operando.station.client.discovery import LOOK, is_held
 
 
 def _folder() -> Path:
@@ -27,12 +32,29 @@ def _folder() -> Path:
 
 
 def _note(address: str) -> Path:
-    name = hashlib.sha256(address.encode()).hexdigest()[:24]
+    name = hashlib.sha256(parse_address(address).key.encode()).hexdigest()[:24]
     return _folder() / f"{name}.speed"
 
 
-def _lock(address: str) -> AddressLock:
-    return AddressLock(address, _folder())
+@contextmanager
+def _lock(address: str) -> Iterator[Path]:
+    """Hold the lock beside the note of an address; gives the note's path."""
+    note = _note(address)
+    lock = filelock.FileLock(note.with_suffix(".lock"), thread_local=False)
+    try:
+        # Whoever looks for a simulation holds its lock for an instant.
+        lock.acquire(timeout=LOOK, poll_interval=0.01)
+    except filelock.Timeout:
+        found = served(address)
+        by = f"by process {found.pid}" if found is not None and found.pid else "already"
+        raise AddressInUseError(
+            f"{address} is simulated {by}; end that simulation, or choose another address"
+        ) from None
+    try:
+        yield note
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +85,8 @@ class Announcement:
 
     def add(self, address: str) -> None:
         """Note that this process serves `address`."""
-        self._stack.enter_context(_lock(address))
-        note = _note(address)
+        note = self._stack.enter_context(_lock(address))
+        note.unlink(missing_ok=True)  # that of a killed process, which must not seem alive again
         text = json.dumps(
             {
                 "address": address,
@@ -76,7 +98,6 @@ class Announcement:
         fresh = note.with_suffix(f".{os.getpid()}")
         fresh.write_text(text, encoding="utf-8")  # replaced whole: nobody reads half of it
         fresh.replace(note)
-        self._stack.callback(note.unlink, missing_ok=True)
 
     def __exit__(
         self,
@@ -89,16 +110,14 @@ class Announcement:
 
 def served(address: str) -> Served | None:
     """The simulation that serves an address; None when no living one does."""
+    path = _note(address)
+    if not is_held(path.with_suffix(".lock")):
+        return None  # nobody, or a note that a killed process left behind
     try:
-        note = json.loads(_note(address).read_text(encoding="utf-8"))
-        found = Served(float(note["speed"]), int(note.get("pid", 0)), str(note.get("station", "")))
+        note = json.loads(path.read_text(encoding="utf-8"))
+        return Served(float(note["speed"]), int(note.get("pid", 0)), str(note.get("station", "")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    try:
-        with _lock(address):
-            return None  # nobody holds it: a note that a killed process left behind
-    except AddressInUseError:
-        return found
 
 
 def served_speed(address: str) -> float | None:

@@ -5,8 +5,10 @@ Nothing here is connected: drivers are made, but their wires stay closed.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -19,11 +21,15 @@ from operando.instruments.conditions import Comparison, Condition, Held, Live, M
 from operando.instruments.errors import BadInputError, UnsupportedError
 from operando.instruments.quantities import format_quantity
 from operando.instruments.roles import Galvanostatic, Potentiostatic, SetPoint
+from operando.instruments.words import condition_text_words, condition_words, quantity_words
 from operando.protocols import SheetLine, Step, limit_sheet
 from operando.station.assembly import instrument_of
-from operando.station.client.models import LimitInfo, PlanRow
-from operando.station.orders import Order, Settled
+from operando.station.client.models import LimitInfo, PlanRow, Problem
+from operando.station.orders import Order, Settled, parameters_behind
 from operando.station.watchdog import WATCHDOG_TIME
+
+_TAME_CURRENT = 1e-6
+"""A current that every potentiostat can drive, A."""
 
 
 def plan_rows(steps: Iterable[Step]) -> tuple[PlanRow, ...]:
@@ -33,7 +39,7 @@ def plan_rows(steps: Iterable[Step]) -> tuple[PlanRow, ...]:
         PlanRow(
             label=label,
             setpoint=_in_words(setpoint),
-            ends=" or ".join(map(str, until)),
+            ends=" or ".join(map(condition_words, until)),
             times=times,
         )
         for (label, setpoint, until), times in counted.items()
@@ -42,11 +48,11 @@ def plan_rows(steps: Iterable[Step]) -> tuple[PlanRow, ...]:
 
 def _in_words(setpoint: SetPoint) -> str:
     if isinstance(setpoint, Galvanostatic):
-        current = format_quantity(setpoint.current, "A")
-        return f"{current}, cut off by the instrument at {setpoint.cutoff:g} V"
+        current = quantity_words(setpoint.current, "A")
+        return f"{current}, cut off by the instrument at {quantity_words(setpoint.cutoff, 'V')}"
     if isinstance(setpoint, Potentiostatic):
-        limit = format_quantity(setpoint.current_limit, "A")
-        return f"{setpoint.voltage:g} V, at most {limit}"
+        limit = quantity_words(setpoint.current_limit, "A")
+        return f"{quantity_words(setpoint.voltage, 'V')}, at most {limit}"
     return "open circuit"
 
 
@@ -79,24 +85,56 @@ def limit_lines(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine
         for role, name in settled.entry.roles.items()
     }
     instrument = instruments["potentiostat"]
-    protection = settled.settings.protection
-    highest = max(map(abs, protection.voltage)) + 0.5
-    for step in settled.preview.steps:
-        try:
-            instrument.check(step.setpoint(highest))
-        except UnsupportedError as error:
-            raise BadInputError(
-                f"channel {settled.entry.name}, step '{step.label}': {error.reason}"
-            ) from error
+    problems = _unsupported(settled, instrument)
+    if problems:
+        raise BadInputError(f"channel {settled.entry.name}, {problems[0].message}")
     poll = settled.settings.poll
     return limit_sheet(
         settled.limits,
         instrument.capabilities,
-        protection,
+        settled.settings.protection,
         poll_interval=poll.interval,
         monitor_interval=max(map(poll.of, settled.entry.roles.values())),
         watchdog_time=WATCHDOG_TIME,
     )
+
+
+def unsupported_steps(settled: Settled, bench: Bench, clock: Clock) -> list[Problem]:
+    """Steps that the potentiostat cannot do, at the parameters that ask for them.
+
+    Raises BadInputError for wrong settings of the instrument.
+    """
+    name = settled.entry.roles["potentiostat"]
+    return _unsupported(settled, instrument_of(bench.instruments[name], clock))
+
+
+def _unsupported(settled: Settled, instrument: Any) -> list[Problem]:
+    highest = max(map(abs, settled.settings.protection.voltage)) + 0.5
+    setpoints = {step.setpoint(highest): step.label for step in settled.preview.steps}
+    problems: dict[str, Problem] = {}
+    for setpoint, label in setpoints.items():
+        try:
+            instrument.check(setpoint)
+        except UnsupportedError as error:
+            message = f"step '{label}': {error.reason}"
+            for where in _asked_by(setpoint, settled, instrument):
+                problems.setdefault(where, Problem(where=where, message=message))
+    return list(problems.values())
+
+
+def _asked_by(setpoint: SetPoint, settled: Settled, instrument: Any) -> tuple[str, ...]:
+    """Fields of the parameters that a refused set-point was made from, ("",) if none is known."""
+    plan, cell = settled.plan, settled.cell
+    names: tuple[str, ...] = ()
+    if isinstance(setpoint, Galvanostatic):
+        tame = replace(setpoint, current=math.copysign(_TAME_CURRENT, setpoint.current))
+        try:
+            instrument.check(tame)
+        except UnsupportedError:
+            names = parameters_behind(plan, cell, voltage=setpoint.cutoff)
+        else:
+            names = parameters_behind(plan, cell, current=abs(setpoint.current))
+    return tuple(f"parameters.{name}" for name in names) or ("",)
 
 
 def print_plan(channel: str, settled: Settled, order: Order) -> None:
@@ -117,10 +155,16 @@ def print_plan(channel: str, settled: Settled, order: Order) -> None:
         f"{format_quantity(settled.preview.duration, 's')} if the cell has its nominal capacity"
     )
     settings = settled.settings
+    every = settings.record.every
     console.print(
         f"read every {format_quantity(settings.poll.interval, 's')}, recorded every "
-        f"{format_quantity(settings.record.every, 's')}"
+        + (format_quantity(every, "s") if every else "reading")
     )
+
+
+def layer_words(layers: Iterable[str]) -> str:
+    """Who enforces a limit, for people."""
+    return ", ".join("software on this computer" if one == "runner" else one for one in layers)
 
 
 def print_sheet(lines: Iterable[SheetLine], unidentified: Iterable[str] = ()) -> None:
@@ -128,9 +172,11 @@ def print_sheet(lines: Iterable[SheetLine], unidentified: Iterable[str] = ()) ->
     console = Console(highlight=False)
     console.print("\n[bold]limit sheet[/bold]")
     for line in lines:
-        console.print(f"[bold]{line.name}[/bold]: {line.action} when {line.when}")
+        console.print(
+            f"[bold]{line.name}[/bold]: {line.action} when {condition_text_words(line.when)}"
+        )
         for title, text in (
-            ("enforced by", ", ".join(line.layers)),
+            ("enforced by", layer_words(line.layers)),
             ("acts within", f"{line.latency:.2f} s of the limit being passed"),
             ("if this program dies", line.without_host),
         ):

@@ -23,6 +23,7 @@ from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.locks import runtime_directory
 from operando.station.assembly import driver_info, simulated_bench
+from operando.station.client.process import Lines, uninterrupted
 from operando.station.pipes import read_lines
 from operando.station.served import Announcement, Served, served
 
@@ -100,6 +101,10 @@ async def _lines(descriptor: int) -> AsyncIterator[str]:
             yield line.decode()
 
 
+START = 60.0
+"""Wall s for a simulation to serve its instruments, and to answer a command."""
+
+
 class SimulatedProcess:
     """`operando simulate` in a process of its own, as a context manager.
 
@@ -113,7 +118,8 @@ class SimulatedProcess:
         self._bench = bench
         self._speed = speed
         self._by_station = by_station
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: Lines | None = None
         self.served: list[dict[str, str]] = []
 
     def __enter__(self) -> Self:
@@ -122,20 +128,36 @@ class SimulatedProcess:
             command += ["--speed", str(self._speed)]
         if self._by_station:
             command.append("--by-station")
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        try:
+            with uninterrupted():
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    start_new_session=True,
+                )
+                assert self._process.stdout is not None
+                self._lines = Lines(self._process.stdout, "simulation-lines")
+            self._wait_until_ready(self._lines)
+        except TimeoutError:
+            self.close()
+            raise BadInputError(
+                f"the simulation of {self._bench} did not start within {START:g} s and was ended; "
+                f"start it in a terminal of its own, with 'operando simulate {self._bench}', to "
+                "see what it waits for"
+            ) from None
+        except BaseException:  # Ctrl-C too: it would belong to nobody
+            self.close()
+            raise
+        return self
+
+    def _wait_until_ready(self, lines: Lines) -> None:
+        until = time.monotonic() + START
+        while line := lines.next(until):
             message = json.loads(line)
             if message.get("ready"):
-                return self
+                return
             self.served.append(message)
-        self.close()
         raise BadInputError(f"the simulation of {self._bench} did not start; see its message above")
 
     @property
@@ -145,13 +167,13 @@ class SimulatedProcess:
         return self._process.pid
 
     def ask(self, **message: object) -> dict[str, object]:
-        """Send one command and return the answer."""
+        """Send one command and return the answer. Raises TimeoutError after `START`."""
         assert self._process is not None
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(message) + "\n")
+        assert self._lines is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
         self._process.stdin.flush()
-        answer: dict[str, object] = json.loads(self._process.stdout.readline())
+        answer: dict[str, object] = json.loads(self._lines.next(time.monotonic() + START))
         return answer
 
     def relays(self) -> dict[str, bool]:
@@ -177,9 +199,10 @@ class SimulatedProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        if process.stdin is not None:
+            process.stdin.close()
+        if self._lines is not None:
+            self._lines.close()
 
     def __exit__(
         self,

@@ -141,7 +141,8 @@ class Reader:
                     known = state, _summary(folder)
                 found[entry.name] = known
         self._summaries = found
-        newest = sorted((line for _, line in found.values()), key=lambda line: -line.started)
+        lines = [line for _, line in found.values()]
+        newest = sorted(lines, key=lambda line: (line.made or 0.0, line.run), reverse=True)
         return TypeAdapter(list[RunSummary]).dump_json(newest)
 
     # ---- below -----------------------------------------------------------------------------
@@ -200,6 +201,8 @@ class Tail:
 
     def fresh(self, cursor: Cursor) -> Fresh:
         """What was committed since."""
+        # The lock first: a writer that ends between the two looks has committed everything by then.
+        over = not is_locked(self._record.folder / schema.LOCK)
         samples = self._record.rows(_SAMPLES, (cursor.samples, MOST_NEW))[::-1]
         aux = self._record.rows(_AUX, (cursor.aux, MOST_NEW))[::-1]
         # After the rows: a gap is committed before the rows that follow it.
@@ -231,7 +234,7 @@ class Tail:
             or after.samples - cursor.samples > len(samples)
             or after.aux - cursor.aux > len(aux)
         )
-        return Fresh(after, readings, latest, skipped)
+        return Fresh(after, readings, latest, skipped, over)
 
     def _name(self, source: str, quantity: str) -> str:
         """As `RecordView.quantities` names it: the first source of a quantity needs no mention."""

@@ -54,6 +54,15 @@ NOT_VERIFIED = "OUTPUT NOT VERIFIED: assume that it is ON"
 SHORT = 48
 """Letters of a reason that a state text holds."""
 
+LAST_SEEN = " (last seen)"
+"""End of a state text that is not the present one."""
+
+OPEN = frozenset({"paused", "held"})
+"""States that wait at open circuit: nothing is read at the potentiostat, and no charge passes."""
+
+DRIVEN = ("voltage", "current")
+"""What is read at the potentiostat, and may be another after the circuit was opened."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelView:
@@ -63,7 +72,10 @@ class ChannelView:
     voltage ... charge: last committed readings; "—" when not known or not valid.
     stale: these readings are older than they should be, or the station is lost.
     over: no run is under way, so that they are the last of the run before and not of now.
-    old: the quantities among them whose own reading is older than it should be.
+    old: the quantities among them whose own reading is older than it should be, or which are not
+    measured while the circuit is open.
+    brief: the reason or else what it does, and what is known of its output, in a few words.
+    circuit: that it waits at open circuit, if it does and that was read back.
     age_text: wall time since the newest of them. progress: 0 ... 1.
     elapsed, time_left: laboratory time. output_text: what is known of the output.
     can_...: which buttons can be pressed; a stop can be whenever a run may be under way.
@@ -99,6 +111,25 @@ class ChannelView:
     simulated: bool
     old: frozenset[str] = frozenset()
     over: bool = False
+    brief: str = ""
+    circuit: str = ""
+
+    def is_last(self, quantity: str) -> bool:
+        """Whether a reading is the last that there was and says nothing of now.
+
+        What passed stays passed: a charge is as true after the run as in it.
+        """
+        return quantity != "charge" and (self.over or self.stale or quantity in self.old)
+
+    @property
+    def last_seen(self) -> bool:
+        """Whether the station is not heard, so that all this is what was last seen."""
+        return self.state_text.endswith(LAST_SEEN)
+
+    @property
+    def word(self) -> str:
+        """Its state as one word or two, without a reason: "running", "stopping…"."""
+        return self.state_text.removesuffix(LAST_SEEN).partition(":")[0]
 
 
 def channel_view(
@@ -148,6 +179,8 @@ def channel_view(
         simulated=status.simulated,
         old=_old_quantities(status),
         over=not under_way and bool(status.latest),
+        brief=_brief(status, current=current),
+        circuit=_circuit(status, current=current),
     )
 
 
@@ -159,7 +192,7 @@ def _state_text(status: ChannelStatus, *, current: bool) -> str:
         text = f"held: {_short(status.reason)}"
     elif TONES[status.state] == "bad" and not status.attention:
         text = f"{status.state}, acknowledged"
-    return text if current else f"{text} (last seen)"
+    return text if current else f"{text}{LAST_SEEN}"
 
 
 def _tone(status: ChannelStatus, *, current: bool, aged: bool) -> Tone:
@@ -192,10 +225,39 @@ def _output_text(status: ChannelStatus, *, current: bool) -> str:
 
 
 def _reason(status: ChannelStatus) -> str:
-    if status.reason or status.state in UNDER_WAY:
+    if status.state in UNDER_WAY:
         return status.reason
+    if reason := status.reason.removeprefix("; "):  # of several parts the first may be empty
+        return reason
     problems = (tool for tool in status.instruments if tool.problem)
     return next((f"{tool.name} cannot be used: {tool.problem}" for tool in problems), "")
+
+
+def _circuit(status: ChannelStatus, *, current: bool) -> str:
+    if not current or status.state not in OPEN or status.output != "off" or status.stopping:
+        return ""
+    return f"{status.state} at open circuit, output read back off"
+
+
+def _brief(status: ChannelStatus, *, current: bool) -> str:
+    """Each fact once: what a warning says already is not said again."""
+    output = _output_text(status, current=current)
+    output = "" if output == NOT_VERIFIED else output
+    if status.state == "killed":
+        look = "Check the instrument." if status.attention else ""
+        said = f"{output[:1].upper()}{output[1:]}." if output else ""
+        return " ".join(part for part in ("The station died.", said, look) if part)
+    circuit = _circuit(status, current=current)
+    reason = _reason(status)
+    if circuit:
+        parts = [f"{circuit[:1].upper()}{circuit[1:]}", reason]
+    elif reason:
+        # A reason that names what was read back needs it no second time.
+        parts = [reason, "" if "read back off" in reason else output]
+    else:
+        elapsed = "" if status.elapsed is None else duration_text(status.elapsed)
+        parts = [status.title or status.protocol, elapsed, output]
+    return " · ".join(part for part in parts if part)
 
 
 def _age_text(status: ChannelStatus, *, current: bool, speed: float, unseen: float | None) -> str:
@@ -222,11 +284,15 @@ def _old_quantities(status: ChannelStatus) -> frozenset[str]:
     if status.state not in UNDER_WAY or not status.latest:
         return frozenset()
     newest = max(reading.time for reading in status.latest.values()) + (status.age or 0.0)
-    return frozenset(
+    old = {
         name
         for name, reading in status.latest.items()
         if _is_older(newest - reading.time, status.stale_after)
-    )
+    }
+    if status.state in OPEN:
+        # At once, and not when they have become old: they are of the closed circuit.
+        old |= status.latest.keys() & set(DRIVEN)
+    return frozenset(old)
 
 
 def _is_older(age: float | None, most: float | None) -> bool:

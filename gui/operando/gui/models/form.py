@@ -10,13 +10,14 @@ import enum
 import itertools
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from operando.gui.models.fields import SETTINGS, Field, Kind, Value, fields_of
+from operando.gui.models.draft import Draft, LimitRow, draft_of
+from operando.gui.models.fields import SETTINGS, Field, Value, fields_of
 from operando.instruments.errors import BadInputError
-from operando.instruments.parameters import unknown_key
-from operando.instruments.recipe import Recipe, parse_recipe
+from operando.instruments.recipe import parse_recipe
+from operando.instruments.words import condition_text_words
 from operando.station.client import CheckReport, LimitInfo, Problem, ProtocolInfo, RunRequest
 
 ACTIONS = ("warn", "hold", "trip")
@@ -44,48 +45,6 @@ class FormState(enum.Enum):
     STARTED = "started"
     FAILED = "failed"
     """The start was refused; `refusal` says why. The texts are as they were."""
-
-
-@dataclass(slots=True)
-class LimitRow:
-    """A limit as typed. key: its identity in the form, whatever its name.
-
-    own: asked for by the operator; False for one that the station adds by itself. grace,
-    stale_after: "" takes the station's.
-    """
-
-    key: int
-    name: str = ""
-    when: str = ""
-    action: str = "trip"
-    grace: str = ""
-    stale_after: str = ""
-    own: bool = True
-
-    @property
-    def blank(self) -> bool:
-        """Nothing was typed: it is left out of the run."""
-        return not (self.name.strip() or self.when.strip())
-
-    def table(self) -> dict[str, object]:
-        """As in a recipe."""
-        optional = {"grace": self.grace, "stale_after": self.stale_after}
-        written = {name: text for name, text in optional.items() if text.strip()}
-        return {"when": self.when, "action": self.action, **written}
-
-
-@dataclass(slots=True)
-class Draft:
-    """What was typed for one protocol. values: by key, only what differs from the default.
-
-    raw: numbers without a unit as a recipe file wrote them, until their text is edited: the
-    station judges them like the file. carried: keys of a recipe that have no field here.
-    """
-
-    values: dict[str, Value] = field(default_factory=dict)
-    raw: dict[str, object] = field(default_factory=dict)
-    limits: list[LimitRow] = field(default_factory=list)
-    carried: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +112,9 @@ class StartForm:
     def set_channel(self, channel: str) -> None:
         """Choose a channel. What was derived for another cell is forgotten."""
         if channel != self.channel:
+            for draft in self._drafts.values():
+                if not draft.empty and not draft.origin:
+                    draft.origin, draft.edited = f"as typed for {self.channel}", False
             self.channel = channel
             self._defaults = {}
             self._forget_report()
@@ -189,6 +151,7 @@ class StartForm:
             draft.values.pop(key, None)
         else:
             draft.values[key] = value
+        draft.edited = True
         self._edited()
         return True
 
@@ -201,6 +164,33 @@ class StartForm:
         """Whether anything differs from the defaults of the protocol and of the form."""
         draft = self._draft
         return bool(draft.values or draft.carried or draft.limits)
+
+    @property
+    def origin(self) -> str:
+        """Where texts that were not typed for this channel come from; "" when there are none."""
+        draft = self._draft
+        if draft.empty or not draft.origin:
+            return ""
+        return f"{draft.origin}, then edited" if draft.edited else draft.origin
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What differs from the defaults, in words: "Charge rate 1C", "limit high: ..., trip"."""
+        said = []
+        for key, value in self._draft.values.items():
+            if key == "notes":
+                said.append("notes")
+            elif isinstance(value, bool):
+                said.append(f"{self._fields[key].title} {'on' if value else 'off'}")
+            else:
+                shown = " to ".join(value) if isinstance(value, tuple) else value
+                said.append(f"{self._fields[key].title} {shown.strip() or 'empty'}")
+        said += [
+            f"limit {row.name.strip()}: {condition_text_words(row.when)}, {row.action}"
+            for row in self._draft.limits
+            if not row.blank
+        ]
+        return (*said, *(f"{key} = {value}" for key, value in self._draft.carried.items()))
 
     def reset(self) -> None:
         """Back to the defaults; own limits go too."""
@@ -223,6 +213,7 @@ class StartForm:
         """A new, blank limit; it counts as soon as something is typed into it."""
         row = LimitRow(next(self._numbers))
         self._draft.limits.append(row)
+        self._draft.edited = True
         self._edited()
         return row
 
@@ -234,14 +225,22 @@ class StartForm:
                 raise ValueError(f"a limit has {', '.join(_LIMIT_PARTS)}, not {part}")
         if all(getattr(row, part) == text for part, text in texts.items()):
             return
-        if not row.own:
-            self._defaults = {
-                name: other for name, other in self._defaults.items() if other.key != key
-            }
-            row.own = True
-            self._draft.limits.append(row)
         for part, text in texts.items():
             setattr(row, part, text)
+        if not row.own:
+            self.adopt_limit(key)
+        self._draft.edited = True
+        self._edited()
+
+    def adopt_limit(self, key: int) -> None:
+        """Make a limit that the station adds an own one, to be edited."""
+        row = self._row(key)
+        if row.own:
+            return
+        self._defaults = {n: other for n, other in self._defaults.items() if other.key != key}
+        row.own = True
+        self._draft.limits.append(row)
+        self._draft.edited = True
         self._edited()
 
     def remove_limit(self, key: int) -> None:
@@ -250,6 +249,7 @@ class StartForm:
         kept = [row for row in draft.limits if row.key != key]
         if len(kept) < len(draft.limits):
             draft.limits[:] = kept
+            draft.edited = True
             self._edited()
 
     def limit_problems(self, key: int) -> Mapping[str, str]:
@@ -349,6 +349,7 @@ class StartForm:
     def start_done(self) -> None:
         """The run was started."""
         self.state = FormState.STARTED
+        self._draft.origin, self._draft.edited = f"as last started on {self.channel}", False
 
     def start_refused(self, message: str, problems: Iterable[Problem] = ()) -> None:
         """The start was refused. Everything typed stays; it may be tried again.
@@ -406,7 +407,8 @@ class StartForm:
                 f"{path.name} line {line}: this station has no protocol "
                 f'"{recipe.protocol}"; it has: {there}'
             )
-        draft = _draft_of(recipe, tomllib.loads(source), info, self._numbers)
+        draft = draft_of(recipe, tomllib.loads(source), info, self._numbers)
+        draft.origin = f"as in {path.name}"
         self._drafts[recipe.protocol] = draft
         self._protocol = recipe.protocol
         self._enter()
@@ -518,72 +520,3 @@ def _put(tables: dict[str, dict[str, object]], key: str, value: object) -> None:
         assert isinstance(inner, dict)
         table = inner
     table[last] = value
-
-
-def _draft_of(
-    recipe: Recipe, table: Mapping[str, object], info: ProtocolInfo, numbers: Iterable[int]
-) -> Draft:
-    draft = Draft()
-    fields = {one.name: one for one in fields_of(info.parameters)}
-    for name, written in recipe.parameters.items():
-        if name not in fields:
-            raise BadInputError(f"{recipe.where(name)}: {unknown_key(name, fields)}")
-        one = fields[name]
-        try:
-            value = one.from_recipe(written)
-        except ValueError as error:
-            raise BadInputError(f"{recipe.where(name)}: {error}") from None
-        if value != one.default:
-            draft.values[one.key] = value
-        if one.to_request(value) != written:
-            draft.values[one.key] = value
-            draft.raw[one.key] = written
-    for key, written in _flat(table, ("poll", "record", "preflight")):
-        setting = next((one for one in SETTINGS if one.key == key), None)
-        if setting is None:
-            draft.carried[key] = written
-            continue
-        draft.values[key] = setting.from_recipe(written, units=True)
-    for one in SETTINGS:
-        # What a recipe leaves out means the station's default, which is not the form's.
-        if one.key not in draft.values and one.kind is not Kind.BOOLEAN:
-            draft.values[one.key] = ("", "") if one.kind is Kind.WINDOW else ""
-    draft.values |= {"title": recipe.title, "notes": recipe.notes}
-    draft.values = {
-        key: value
-        for key, value in draft.values.items()
-        if key in draft.raw or value != _default(key, fields)
-    }
-    limits = table.get("limits", {})
-    assert isinstance(limits, Mapping)
-    draft.limits = [
-        replace(_limit_row(name, entry), key=next(iter(numbers))) for name, entry in limits.items()
-    ]
-    return draft
-
-
-def _default(key: str, fields: Mapping[str, Field]) -> Value:
-    every = {one.key: one for one in (*fields.values(), *SETTINGS)}
-    return every[key].default
-
-
-def _limit_row(name: str, entry: Mapping[str, object]) -> LimitRow:
-    def seconds(part: str) -> str:
-        written = entry.get(part, "")
-        return written if isinstance(written, str) else f"{written} s"
-
-    return LimitRow(
-        0, name, str(entry["when"]), str(entry["action"]), seconds("grace"), seconds("stale_after")
-    )
-
-
-def _flat(table: Mapping[str, object], names: Iterable[str]) -> Iterable[tuple[str, object]]:
-    """Dotted keys and values of some tables; `record.on_change` is opened, other tables are not."""
-    for name in names:
-        inner = table.get(name, {})
-        assert isinstance(inner, Mapping)
-        for key, value in inner.items():
-            if isinstance(value, Mapping) and key == "on_change":
-                yield from ((f"{name}.{key}.{one}", change) for one, change in value.items())
-            else:
-                yield f"{name}.{key}", value

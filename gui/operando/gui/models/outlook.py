@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from operando.gui.models.units import current_text
-from operando.station.client import UNDER_WAY, CellInfo, ChannelStatus, CheckReport
+from operando.instruments.words import bound_words
+from operando.station.client import UNDER_WAY, CellInfo, ChannelStatus, CheckReport, LimitInfo
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
@@ -88,6 +89,46 @@ def one_c_words(cell: CellInfo | None) -> str:
 def duration_within(seconds: float) -> str:
     """A reaction time: "0.25 s", "1.5 s", "2 min"."""
     return f"{seconds:.2g} s" if seconds < 10.0 else duration_words(seconds)
+
+
+def summary(report: CheckReport) -> str:
+    """Plan and limits in a line: "4 steps · off outside 2.2 V to 4.3 V, above 1.89 mA"."""
+    more = "" if report.complete else " or more"
+    plan = f"{report.steps} step{'' if report.steps == 1 else 's'}{more}"
+    return f"{plan} · {guard_words(report.limits)}"
+
+
+def guard_words(limits: Iterable[LimitInfo]) -> str:
+    """The tightest limits that trip or hold: "off outside 2.2 V to 4.3 V or above 3.77 mA"."""
+    acting = [limit for limit in limits if limit.action != "warn"]
+    told: set[str] = set()
+
+    def tightest(quantity: str, *, above: bool, magnitude: bool) -> float | None:
+        found = [
+            limit
+            for limit in acting
+            if (limit.quantity, limit.above, limit.magnitude) == (quantity, above, magnitude)
+        ]
+        told.update(limit.name for limit in found)
+        bounds = [limit.bound for limit in found if limit.bound is not None]
+        return (min if above else max)(bounds, default=None)
+
+    low = tightest("voltage", above=False, magnitude=False)
+    high = tightest("voltage", above=True, magnitude=False)
+    most = tightest("current", above=True, magnitude=True)
+    parts = []
+    if low is not None and high is not None:
+        parts.append(f"outside {bound_words(low, 'V')} to {bound_words(high, 'V')}")
+    elif high is not None:
+        parts.append(f"above {bound_words(high, 'V')}")
+    elif low is not None:
+        parts.append(f"below {bound_words(low, 'V')}")
+    if most is not None:
+        parts.append(f"above {bound_words(most, 'A')}")
+    others = len({limit.name for limit in acting} - told)
+    if others:
+        parts.append(f"{others} more limit{'' if others == 1 else 's'}")
+    return f"off {', '.join(parts)}" if parts else "no limit switches off"
 
 
 def channel_note(channel: ChannelStatus | None) -> str:

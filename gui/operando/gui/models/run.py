@@ -127,6 +127,11 @@ class RunModel:
         return tuple((gap.start, gap.end) for gap in self.detail.gaps) if self.detail else ()
 
     @property
+    def pauses(self) -> tuple[Stretch, ...]:
+        """Times in which the run was paused or held, s; see `pauses_of`."""
+        return pauses_of(self.detail) if self.detail else ()
+
+    @property
     def active_mass(self) -> float | None:
         """kg, None if not known."""
         return self.detail.cell.active_mass if self.detail and self.detail.cell else None
@@ -206,6 +211,28 @@ class RunModel:
                 self._changed("failed")
 
         self._link.ask(asking.key, work, then, failed)
+
+
+def pauses_of(detail: RunDetail) -> tuple[Stretch, ...]:
+    """Times in which a run was paused or held with its output off, s, as its journal tells.
+
+    A pause that goes on has no end: infinity. That of a run which died in it ends with its last
+    reading.
+    """
+    found: list[Stretch] = []
+    since: float | None = None
+    for line in detail.journal:
+        if line.time is None:
+            continue
+        if since is None:
+            since = line.time if line.kind == Entry.PAUSED.value else None
+        elif line.kind in (Entry.RESUMED.value, Entry.RUN_ENDED.value):
+            found.append((since, line.time))
+            since = None
+    if since is not None:
+        last = since if detail.end is None else max(since, detail.end)
+        found.append((since, math.inf if detail.summary.state in UNDER_WAY else last))
+    return tuple(found)
 
 
 # What is shown, as texts

@@ -24,6 +24,9 @@ Stretch = tuple[float, float]
 
 T = TypeVar("T")
 
+OF_THE_POTENTIOSTAT = frozenset({"voltage", "current", "charge", "step_charge"})
+"""Quantities that are not measured while a run is paused: its potentiostat is disconnected."""
+
 ALL: float = float("inf")
 """Span of a viewport that follows the whole run."""
 
@@ -53,10 +56,13 @@ class Link(Protocol):
         ...
 
 
-def pieces(time: Floats, value: Floats, gaps: Iterable[Stretch] = ()) -> list[tuple[int, int]]:
+def pieces(
+    time: Floats, value: Floats, gaps: Iterable[Stretch] = (), pauses: Iterable[Stretch] = ()
+) -> list[tuple[int, int]]:
     """Index ranges within which a line may be drawn: no reading that is NaN, nothing over a gap.
 
-    time: ascending. Adjacent readings on both sides of a gap belong to different pieces.
+    time: ascending. Adjacent readings on both sides of a gap belong to different pieces, and so
+    do those on both sides of the beginning and of the end of a pause; it may have no end yet.
     """
     count = len(time)
     if count == 0:
@@ -66,14 +72,17 @@ def pieces(time: Floats, value: Floats, gaps: Iterable[Stretch] = ()) -> list[tu
         before = int(np.searchsorted(time, start, side="right"))
         if 0 < before < count and time[before] >= end:
             breaks.append(before)
+    for start, end in pauses:
+        edges = np.searchsorted(time, start, side="right"), np.searchsorted(time, end)
+        breaks += [int(edge) for edge in edges if 0 < edge < count]
     valid = np.isfinite(value)
     if valid.all():
         if not breaks:
             return [(0, count)]
-        edges = [0, *sorted(set(breaks)), count]
-        return list(itertools.pairwise(edges))
-    edges = sorted({0, count, *breaks, *(np.flatnonzero(np.diff(valid)) + 1).tolist()})
-    return [(a, b) for a, b in itertools.pairwise(edges) if valid[a]]
+        bounds = [0, *sorted(set(breaks)), count]
+        return list(itertools.pairwise(bounds))
+    bounds = sorted({0, count, *breaks, *(np.flatnonzero(np.diff(valid)) + 1).tolist()})
+    return [(a, b) for a, b in itertools.pairwise(bounds) if valid[a]]
 
 
 class Viewport:

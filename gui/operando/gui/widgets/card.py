@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
+
 from PyQt6.QtCore import QEvent, QRectF, Qt, pyqtSignal
 from PyQt6.QtGui import (
     QColor,
@@ -36,11 +38,14 @@ STRIPE = 4
 """Width of the coloured stripe at a card's left, px."""
 
 CAPTIONS = (
-    ("Voltage", "Last voltage"),
-    ("Current", "Last current"),
-    ("Stack pressure", "Last pressure"),
+    ("voltage", "Voltage", "Last voltage"),
+    ("current", "Current", "Last current"),
+    ("pressure", "Stack pressure", "Last pressure"),
 )
-"""Of the readouts while a run is under way, and after it."""
+"""Of the readouts: quantity, caption while it is measured, and when it is not any more."""
+
+REPLACES = {"pause": "resume", "resume": "pause", "acknowledge": "start"}
+"""Button that takes the place of another one which was pressed."""
 
 TREND = "voltage"
 """What the small trend shows."""
@@ -115,30 +120,31 @@ class ChannelCard(QFrame):
         dim = view.stale
         plain: Role = "faint" if dim else "muted" if view.over else "text"
         self._cell.set_text(view.cell)
-        # When the whole station is lost the strip says so; sixteen amber ages would shout.
-        lost = view.age_text.startswith("last seen")
-        self._age.show_state(view.age_text, "idle" if lost else "notice", dim=lost)
-        self._age.setVisible(view.stale and bool(view.age_text))
+        # When the whole station is lost the strip says since when; sixteen ages would shout.
+        self._age.show_state(view.age_text, "notice")
+        self._age.setVisible(view.stale and bool(view.age_text) and not view.last_seen)
         self._state.show_state(
             state_badge(view), view.tone, strong=view.attention, dim=dim and not view.attention
         )
         self._state.setToolTip(view.state_text)
-        for line, text in (
-            (self._voltage, view.voltage),
-            (self._current, view.current),
-            (self._pressure, view.pressure),
-            (self._step, _step(view)),
+        self._step.set_text(_step(view))
+        self._step.set_role(plain)
+        for line, text, below, (quantity, caption, last) in zip(
+            (self._voltage, self._current, self._pressure),
+            (view.voltage, view.current, view.pressure),
+            self._captions,
+            CAPTIONS,
+            strict=True,
         ):
             line.set_text(text)
-            line.set_role(plain)
-        for below, captions in zip(self._captions, CAPTIONS, strict=True):
-            below.set_text(captions[view.over])
+            line.set_role("faint" if quantity in view.old else plain)
+            below.set_text(last if view.is_last(quantity) else caption)
         quiet: Role = "faint" if dim else "muted"
         self._percent.set_text(view.progress_text)
         self._percent.set_role(quiet)
         self._left.set_text(view.time_left)
         self._left.set_role(quiet)
-        self._left.setVisible(not view.reason and bool(view.time_left))
+        self._left.setVisible(bool(view.time_left) and not (view.reason or view.circuit))
         self._progress.show_progress(view.progress, view.tone, dim=dim)
         self._alert.warn(view.output_text if view.output_text == NOT_VERIFIED else "")
         self._reason.set_text(_words(view))
@@ -147,7 +153,8 @@ class ChannelCard(QFrame):
         self.trend.set_dim(dim)
         self._buttons(view)
         if before is None or _spoken(before) != _spoken(view):
-            says = "\n".join(part for part in (view.reason, view.output_text) if part)
+            output = view.circuit or view.output_text
+            says = "\n".join(part for part in (view.reason, output) if part)
             self.setToolTip(says)
             self.setAccessibleName(f"Channel {view.name}, {view.cell}: {view.state_text}")
             self.setAccessibleDescription(says)
@@ -244,16 +251,19 @@ class ChannelCard(QFrame):
         return made
 
     def _buttons(self, view: ChannelView) -> None:
-        for made, shown in (
-            (self._start, view.can_start),
-            (self._pause, view.can_pause),
-            (self._resume, view.can_resume),
-            (self._acknowledge, view.can_acknowledge),
-        ):
-            if made.isHidden() == shown:
-                made.setVisible(shown)
-        # Pressing it again while it stops does no harm, and may be what somebody needs.
-        self._stop.setEnabled(view.can_stop or view.stopping)
+        buttons = {
+            "start": self._start,
+            "pause": self._pause,
+            "resume": self._resume,
+            "acknowledge": self._acknowledge,
+            "stop": self._stop,
+        }
+        shown = can_press(view)
+        keep_focus(buttons, shown, self)
+        for word, made in buttons.items():
+            if made is not self._stop and made.isHidden() == (word in shown):
+                made.setVisible(word in shown)
+        self._stop.setEnabled("stop" in shown)
         text = "Stopping…" if view.stopping else "Stop"
         if self._stop.text() != text:
             self._stop.setText(text)
@@ -283,10 +293,11 @@ class ChannelCard(QFrame):
 
         readouts = QHBoxLayout()
         readouts.setSpacing(SPACE)
-        for line, (caption, _), share in zip(
+        for line, (quantity, caption, _), share in zip(
             (self._voltage, self._current, self._pressure), CAPTIONS, (7, 5, 5), strict=True
         ):
             below = Line(self._theme, "faint", size=SMALL)
+            below.setObjectName(f"caption-{quantity}-{self.name}")
             below.set_text(caption)
             self._captions.append(below)
             column = QVBoxLayout()
@@ -336,8 +347,38 @@ class ChannelCard(QFrame):
 
 def state_badge(view: ChannelView) -> str:
     """Glyph and word of a state in a few letters; the reason and the age stand beside it."""
-    word = view.state_text.removesuffix(" (last seen)").partition(":")[0]
+    word = f"last seen {view.word}" if view.last_seen else view.word
     return f"{view.glyph} {word[:1].upper()}{word[1:]}"
+
+
+def can_press(view: ChannelView) -> frozenset[str]:
+    """Words of the buttons that can be pressed."""
+    # Pressing stop again while it stops does no harm, and may be what somebody needs.
+    can = {
+        "start": view.can_start,
+        "pause": view.can_pause,
+        "resume": view.can_resume,
+        "acknowledge": view.can_acknowledge,
+        "stop": view.can_stop or view.stopping,
+    }
+    return frozenset(word for word, may in can.items() if may)
+
+
+def keep_focus(buttons: Mapping[str, QPushButton], shown: Container[str], else_to: QWidget) -> None:
+    """Before buttons go: give the focus of one that goes to what replaces it, else to `else_to`.
+
+    Qt would give it to whatever comes next, which may be a stop button, or another channel's.
+    """
+    window = else_to.window()
+    there = None if window is None else window.focusWidget()
+    for word, made in buttons.items():
+        if made is there and word not in shown:
+            heir = REPLACES.get(word, "")
+            if heir in shown:
+                buttons[heir].show()
+                buttons[heir].setFocus()
+            else:
+                else_to.setFocus()
 
 
 def _frame(view: ChannelView) -> tuple[object, ...]:
@@ -345,7 +386,7 @@ def _frame(view: ChannelView) -> tuple[object, ...]:
 
 
 def _spoken(view: ChannelView) -> tuple[str, ...]:
-    return view.state_text, view.reason, view.output_text
+    return view.state_text, view.reason, view.circuit or view.output_text
 
 
 def _step(view: ChannelView) -> str:
@@ -353,8 +394,7 @@ def _step(view: ChannelView) -> str:
 
 
 def _words(view: ChannelView) -> str:
-    """Why it is in this state, else what it does; with its output, unless it plainly drives."""
-    parts = [view.reason] if view.reason else [view.protocol, view.elapsed]
-    if view.output_text != NOT_VERIFIED and (view.stale or not view.time_left):
-        parts.append(view.output_text)
-    return " · ".join(part for part in parts if part)
+    """What stands below: of a run that drives, its time left stands beside it."""
+    if view.reason or view.circuit or view.stale or not view.time_left:
+        return view.brief
+    return " · ".join(part for part in (view.protocol, view.elapsed) if part)

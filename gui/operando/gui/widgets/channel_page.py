@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,21 +24,31 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from operando.gui.link import StationLink
+from operando.gui.link import StationLink, plain
 from operando.gui.models.channel import ChannelView
 from operando.gui.models.run import PLOTTED, RunModel, limits_of, plotted, record_view
 from operando.gui.models.traces import ALL
 from operando.gui.models.units import HOUR, MINUTE, display
 from operando.gui.theme import BODY, SMALL, SPACE, Theme
 from operando.gui.widgets.cycle_plot import CyclePlot
-from operando.gui.widgets.export import Caption, Copied, marked, picture, save, write_data
+from operando.gui.widgets.export import (
+    Caption,
+    Copied,
+    breaks_of,
+    marked,
+    picture,
+    save,
+    write_data,
+)
 from operando.gui.widgets.loop_plot import LoopPlot
+from operando.gui.widgets.notices import Saying
 from operando.gui.widgets.page_head import PageHead
 from operando.gui.widgets.plot_style import time_text
+from operando.gui.widgets.records_page import start_text
 from operando.gui.widgets.steps_table import JournalTable, StepsTable
-from operando.gui.widgets.style import button, font, label
+from operando.gui.widgets.style import Role, button, font, label
 from operando.gui.widgets.time_plots import TimePlots
-from operando.station.client import UNDER_WAY, ChannelStatus, Rows, StationClient
+from operando.station.client import UNDER_WAY, ChannelStatus, Reading, Rows, StationClient
 
 TICK = 250
 """ms between two looks at what is to be asked."""
@@ -84,6 +96,8 @@ class ChannelPage(QWidget):
         self.cycles = CyclePlot(theme)
         self.steps = StepsTable(theme)
         self.journal = JournalTable(theme)
+        self._note = Saying(theme, "muted", size=SMALL)
+        self._note.setObjectName("page-note")
         self._compose()
         self._timer = QTimer(self)
         self._timer.setInterval(TICK)
@@ -138,6 +152,7 @@ class ChannelPage(QWidget):
             self._show_run(status.run, live=status.state in UNDER_WAY)
         self._status, self._view = status, view
         self.head.show_view(view)
+        self._identify()
         self.run.note(status, time.monotonic())
         self.plots.set_live(status.state in UNDER_WAY)
         self._arrange_plots()
@@ -174,6 +189,7 @@ class ChannelPage(QWidget):
             self.cycles,
             self.steps,
             self.journal,
+            self._note,
         ):
             part.set_theme(theme)
 
@@ -192,14 +208,13 @@ class ChannelPage(QWidget):
             self.run.renew()
             self.plots.refresh()
         self.run.tick(now)
-        self.steps.show_now(self.plots.traces.last)
+        self.steps.show_now(self._newest(), self._charge())
 
     # What leaves the window
 
     def save_picture(self, path: str | Path) -> Path:
         """Write the visible plots as PNG; returns where. What goes wrong is said on the page."""
-        path = Path(path)
-        path = path if path.suffix.lower() == ".png" else path.with_name(f"{path.name}.png")
+        path = marked(Path(path), ".png", simulated=self.simulated)
         left: list[Copied] = list(self.plots.plots.values())
         right: list[Copied] = [self.loops, self.cycles]
         with self._saying(path):
@@ -219,26 +234,23 @@ class ChannelPage(QWidget):
         start, end = view.start, view.end
 
         def work(client: StationClient) -> int:
-            return write_data(path, client.rows(run, start=start, end=end))
+            rows = client.rows(run, start=start, end=end)
+            return write_data(path, rows, breaks_of(client.run(run)))
 
         self.say(f"saving {path.name} …", "muted")
         self._link.ask(
             "page-rows",
             work,
-            lambda count: self.say(f"saved {count} rows: {path}", "good"),
-            lambda error: self.say(f"not saved: {error}", "bad"),
+            lambda count: self.say(f"saved {path.name}, {count} rows", "good", str(path)),
+            lambda error: self.say(f"not saved: {plain(error)}", "bad"),
         )
         return path
 
-    def say(self, text: str, role: str) -> None:
-        """Say something below the plots' buttons. role: of the text's colour."""
-        self._note.setProperty("role", role)
-        self._note.setText(text)
-        self._note.setToolTip(text)
-        style = self._note.style()
-        if style is not None:
-            style.unpolish(self._note)
-            style.polish(self._note)
+    def say(self, text: str, role: Role, tip: str = "") -> None:
+        """Say something beside the save buttons. role: of its colour. tip: more of it."""
+        self._note.set_role(role)
+        self._note.set_text(text)
+        self._note.setToolTip(tip or text)
 
     # ---- Qt --------------------------------------------------------------------------------
 
@@ -278,7 +290,8 @@ class ChannelPage(QWidget):
         """An answer came."""
         detail = self.run.detail
         if what == "failed":
-            self.say(f"{UNREAD}{self.run.failure}", "notice")
+            if self._current:  # else the head says why
+                self.say(f"{UNREAD}{self.run.failure}", "notice")
             return
         if not self.run.failure and self._note.text().startswith(UNREAD):
             self.say("", "muted")
@@ -289,9 +302,15 @@ class ChannelPage(QWidget):
         elif detail is not None:
             self._arrange_plots()
             self.plots.set_gaps(self.run.gaps)
-            now = self.plots.traces.last
+            self.plots.set_pauses(self.run.pauses)
             live = self._live()
-            self.steps.show_steps(detail.steps, now=now if live else detail.end, live=live)
+            self.steps.show_steps(
+                detail.steps,
+                now=self._newest() if live else detail.end,
+                live=live,
+                charge=self._charge(),
+                pauses=self.run.pauses,
+            )
             self.journal.show_journal(detail.journal)
             mass = self.run.active_mass
             self._specific.setEnabled(mass is not None)
@@ -301,6 +320,7 @@ class ChannelPage(QWidget):
                 else "The cell states no active mass"
             )
             self._show_readings()
+            self._identify()
         self._say_empty()
 
     def _live(self) -> bool:
@@ -308,6 +328,19 @@ class ChannelPage(QWidget):
         if self._past is not None:
             return detail is not None and detail.summary.state in UNDER_WAY
         return self._status is not None and self._status.state in UNDER_WAY
+
+    def _newest(self) -> float | None:
+        """Time of the newest reading that is known, s: curves are answered later than states."""
+        times = [self.plots.traces.last]
+        if self._status is not None and self._status.run == self.shown_run:
+            times += [reading.time for reading in self._status.latest.values()]
+        newest = max(times)
+        return newest if math.isfinite(newest) else None
+
+    def _charge(self) -> Reading | None:
+        if self._status is None or self._status.run != self.shown_run:
+            return None
+        return self._status.latest.get("charge")
 
     def _arrange_plots(self) -> None:
         detail = self.run.detail
@@ -330,8 +363,19 @@ class ChannelPage(QWidget):
                 trace = self.plots.traces.trace(name)
                 if len(trace.time):
                     readings[name] = display(name).text(float(trace.value[-1]))
-        self._view = record_view(detail, readings)
+        self._view = replace(record_view(detail, readings), over=not self._live())
         self.head.show_view(self._view)
+
+    def _identify(self) -> None:
+        """Say which run this is: protocol, when it began, identifier."""
+        detail = self.run.detail
+        known = detail is not None and detail.summary.run == self.shown_run
+        parts = [self._status.title or self._status.protocol] if self._status is not None else []
+        if known and detail is not None:
+            parts = parts or [detail.summary.protocol]
+            parts.append(f"started {start_text(detail.summary)}")
+        parts += [f"run {self.shown_run}"] if self.shown_run is not None else []
+        self.head.set_identity(" · ".join(part for part in parts if part))
 
     def _request(self, word: str) -> None:
         signal = getattr(self, f"{word}_requested")
@@ -418,10 +462,6 @@ class ChannelPage(QWidget):
         self._free.setToolTip("Back to the newest readings")
         self._free.clicked.connect(partial(self._follow, ALL))
         tools.addWidget(self._free)
-        self._note = label("", "muted", size=SMALL)
-        self._note.setObjectName("page-note")
-        self._note.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self._note.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         tools.addWidget(self._note, 1)
         for what, suffix, kind, save_it in (
             ("picture", ".png", "Pictures (*.png)", self.save_picture),
@@ -496,7 +536,7 @@ class _Saying:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if error is None:
-            self._page.say(f"saved: {self._path}", "good")
+            self._page.say(f"saved {self._path.name}", "good", str(self._path))
         elif isinstance(error, Exception):
             self._page.say(f"not saved: {error}", "bad")
         return isinstance(error, Exception)

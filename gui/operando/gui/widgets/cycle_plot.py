@@ -8,12 +8,20 @@ from collections.abc import Sequence
 import numpy as np
 import pyqtgraph as pg
 from PyQt6.QtCore import QEvent, QPointF, QRectF, Qt
-from PyQt6.QtGui import QColor, QPainter, QPen, QPolygonF
+from PyQt6.QtGui import QColor, QPainter, QPen, QPolygonF, QResizeEvent
 from PyQt6.QtWidgets import QFrame
 
 from operando.gui.models.run import cycle_text, is_whole
 from operando.gui.theme import Theme
-from operando.gui.widgets.plot_style import Axis, Frame, PixelItem, grid, tag
+from operando.gui.widgets.plot_style import (
+    BOTTOM_AXIS,
+    Axis,
+    Frame,
+    PixelItem,
+    grid,
+    tag,
+    tag_size,
+)
 from operando.station.client import CycleRow
 
 RIGHT_AXIS = 58
@@ -21,6 +29,16 @@ RIGHT_AXIS = 58
 
 LEAST_EFFICIENCY = 0.5
 """Shortest span of the axis of the efficiency, %."""
+
+KEY = 24.0
+"""Height that is kept free for the key above the points, px."""
+
+KEYS = (
+    ("○ charge", "● discharge", "◆ efficiency"),
+    ("○ charge", "● discharge", "◆ CE"),
+    ("○ ch.", "● disch.", "◆ CE"),
+)
+"""What the marks are called: the first words that fit are used."""
 
 
 class CycleBox(pg.ViewBox):  # type: ignore[misc]
@@ -106,6 +124,17 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
         first, last = (min(numbers), max(numbers)) if numbers else (1, 5)
         last = max(last, first + 4)
         self._box.setXRange(first - 0.5, last + 0.5, padding=0.0)
+        self._fit()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Keep room for the key, however low the plot is."""
+        super().resizeEvent(event)
+        # A graphics view is resized while it is made.
+        if hasattr(self, "_rows"):
+            self._fit()
+
+    def _fit(self) -> None:
+        rows = self._rows
         capacities = [
             self._capacity(value)
             for row in rows
@@ -123,7 +152,9 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
         if high - low > 0.4 * high or len(capacities) < 3:
             low = 0.0
         span = max(high - low, 0.02 * high, 1e-9)
-        self._box.setYRange(low - 0.08 * span, high + 0.36 * span, padding=0.0)
+        share = min(0.5, KEY / max(self.height() - BOTTOM_AXIS, 1.0))
+        head = max(0.36, 1.08 * share / (1.0 - share))
+        self._box.setYRange(low - 0.08 * span, high + head * span, padding=0.0)
         shares = [
             100.0 * row.coulombic_efficiency
             for row in rows
@@ -132,7 +163,8 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
         bottom, top = (min(shares), max(shares)) if shares else (99.0, 100.0)
         wide = max(top - bottom, LEAST_EFFICIENCY)
         middle = 0.5 * (top + bottom)
-        self._efficiency = middle - 0.62 * wide, middle + 0.94 * wide
+        head = max(0.44, 1.12 * share / (1.0 - share))
+        self._efficiency = middle - 0.62 * wide, middle + (0.5 + head) * wide
         self._right.setRange(*self._efficiency)
         for axis, filled in ((self._left, rows), (self._bottom, rows), (self._right, shares)):
             axis.blank = not filled
@@ -224,11 +256,9 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
             )
             return
         box = QRectF(area.left() + 2, 0, 0, 0)
-        for text, ink in (
-            ("○ charge", theme.charge),
-            ("● discharge", theme.charge),
-            ("◆ efficiency", theme.muted),
-        ):
+        fits = (k for k in KEYS if sum(tag_size(text)[0] + 4 for text in k) <= area.width() - 2)
+        words = next(fits, KEYS[-1])
+        for text, ink in zip(words, (theme.charge, theme.charge, theme.muted), strict=True):
             box = tag(painter, theme, text, ink, QPointF(box.right() + 4, area.top() + 2))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,12 +19,14 @@ import pyqtgraph as pg
 from PyQt6.QtCore import QPoint, QPointF, QRectF, QSize, Qt
 from PyQt6.QtGui import QColor, QFontMetricsF, QImage, QPainter
 
+from operando.gui.models.run import pauses_of
 from operando.gui.theme import BODY, LARGE, LIGHT, RADIUS, SMALL, SPACE, Theme
 from operando.gui.widgets.plot_style import BOTTOM_AXIS
 from operando.gui.widgets.style import font
 from operando.instruments.errors import BadInputError
 from operando.records.bdf import CELSIUS_ZERO, COULOMBS_PER_AH, JOULES_PER_WH, TERMS
 from operando.records.files import write_atomically
+from operando.station.client import RunDetail
 
 SCALE: Final = 2.0
 """Pixels of a picture for one of the window: sharp on a slide."""
@@ -57,6 +59,9 @@ _BDF: Final[Mapping[str, tuple[str, float, float]]] = {
 """Columns of `Record.samples` and of joined readings: the format's machine name, and factor and
 offset from SI to its unit."""
 
+TIME: Final = TERMS["test_time_second"]
+STATUS: Final = "Status"
+
 _LAST: Final = ("regulation", "status", "origin")
 """Columns of text, which the format does not have; they stand at the end."""
 
@@ -72,7 +77,7 @@ class Caption:
 
 def marked(path: Path, suffix: str, *, simulated: bool) -> Path:
     """The path with a suffix, and with the mark of simulated data in its name."""
-    name = path.name.removesuffix(path.suffix) if path.suffix == suffix else path.name
+    name = path.stem if path.suffix.lower() == suffix else path.name
     mark = MARK if simulated and MARK.lower() not in name.lower() else ""
     return path.with_name(f"{name}{mark}{suffix}")
 
@@ -100,9 +105,22 @@ def table(rows: Mapping[str, npt.NDArray[Any]]) -> tuple[list[str], list[npt.NDA
     return order, [both[label] for label in order]
 
 
-def write_data(path: Path, rows: Mapping[str, npt.NDArray[Any]]) -> int:
+def breaks_of(detail: RunDetail) -> list[tuple[float, float, str]]:
+    """Start and end, s, of the times of a run over which nothing may be joined, and what was."""
+    found = [(gap.start, gap.end, "not observed") for gap in detail.gaps]
+    found += [(start, end, "paused") for start, end in pauses_of(detail)]
+    return sorted(found)
+
+
+def write_data(
+    path: Path,
+    rows: Mapping[str, npt.NDArray[Any]],
+    breaks: Sequence[tuple[float, float, str]] = (),
+) -> int:
     """Write rows as CSV; returns how many. A missing value is an empty field.
 
+    breaks: as `breaks_of` tells. Where one begins or ends between two rows stands a line with a
+    time and a status alone, so that whatever draws the table joins nothing over it.
     Raises BadInputError if there are none, or the file cannot be written.
     """
     labels, columns = table(rows)
@@ -112,7 +130,12 @@ def write_data(path: Path, rows: Mapping[str, npt.NDArray[Any]]) -> int:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(labels)
-    writer.writerows(zip(*(_fields(column) for column in columns), strict=True))
+    lines = list(zip(*(_fields(column) for column in columns), strict=True))
+    # From the last on, so that places which were found stay right.
+    for at, when, what in sorted(_edges(rows["time"], breaks), reverse=True):
+        said = {TIME: when, STATUS: what}
+        lines.insert(at, tuple(said.get(label, "") for label in labels))
+    writer.writerows(lines)
     try:
         write_atomically(path, text.getvalue().encode())
     except OSError as error:
@@ -205,6 +228,19 @@ def _head(painter: QPainter, caption: Caption, width: int) -> None:
         metrics = QFontMetricsF(painter.font())
         shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, right - MARGIN)
         painter.drawText(QPoint(MARGIN, round(y + metrics.ascent())), shown)
+
+
+def _edges(
+    times: npt.NDArray[np.float64], breaks: Sequence[tuple[float, float, str]]
+) -> Iterator[tuple[int, float, str]]:
+    """Edges of breaks between rows: before which row, when, s, and what begins or ends there."""
+    for start, end, what in breaks:
+        for at, when, word in (
+            (int(np.searchsorted(times, start, side="right")), start, "from here"),
+            (int(np.searchsorted(times, end)), end, "until here"),
+        ):
+            if 0 < at < len(times):
+                yield at, when, f"{what} {word}"
 
 
 def _fields(values: npt.NDArray[Any]) -> list[object]:

@@ -33,8 +33,6 @@ HINT_WIDTH = 10 * SPACE
 # "  pressure > 12" and a caret below the wrong place, for terminals: here the text stands above.
 _POINTER = re.compile(r"\n[^\n]*\n *\^+(?=\n|$)")
 
-_MICRO = re.compile(r"(?<=\d )u(?=[A-Z])")
-
 
 def mark_invalid(editor: QWidget, invalid: bool) -> None:
     """Give an editor the border of a problem, or take it away."""
@@ -255,7 +253,7 @@ class FieldRow(QWidget):
 
     def show_verdict(self, derived: str, problem: str) -> None:
         """Show what the value means for the cell, or what is wrong with it."""
-        self._derived = "" if problem else _MICRO.sub("µ", derived)
+        self._derived = "" if problem else derived
         self._show_hint()
         show_problem(self._problem, problem)
         for editor in self._stops:

@@ -9,13 +9,13 @@ from PyQt6.QtCore import QRect, Qt, pyqtSignal
 from PyQt6.QtGui import QResizeEvent
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
-from operando.gui.models.channel import ChannelView
+from operando.gui.models.channel import NOT_VERIFIED, ChannelView
 from operando.gui.theme import BODY, LARGE, SPACE, Theme, Tone
 from operando.gui.widgets.card import ChannelCard
 from operando.gui.widgets.style import Role, label
 from operando.station.client import Rows
 
-NARROWEST, WIDEST = 44 * SPACE, 76 * SPACE
+NARROWEST, WIDEST = 44 * SPACE, 88 * SPACE
 """Width of a card, px."""
 
 TALLEST = 46 * SPACE
@@ -38,13 +38,33 @@ def columns_for(width: int, count: int) -> int:
 
 
 def summary(views: Iterable[ChannelView]) -> list[tuple[str, Tone]]:
-    """How many channels are in which state, what wants somebody first: [("1 tripped", "bad")]."""
-    counts: Counter[tuple[str, Tone]] = Counter()
+    """How many channels are in which state, what wants somebody first: [("1 tripped", "bad")].
+
+    No word comes twice; it has the worst tone of its channels.
+    """
+    counts: Counter[str] = Counter()
+    tones: dict[str, Tone] = {}
+    lost = False
     for view in views:
-        word = view.state_text.removesuffix(" (last seen)").partition(":")[0].partition(",")[0]
-        counts[word.rstrip("…"), view.tone] += 1
-    ordered = sorted(counts.items(), key=lambda item: (RANK.index(item[0][1]), -item[1]))
-    return [(f"{count} {word}", tone) for (word, tone), count in ordered]
+        word = _word(view)
+        counts[word] += 1
+        tones[word] = min(tones.get(word, view.tone), view.tone, key=RANK.index)
+        lost |= view.last_seen
+    ordered = sorted(counts.items(), key=lambda item: (RANK.index(tones[item[0]]), -item[1]))
+    parts = [(f"{count} {word}", tones[word]) for word, count in ordered]
+    if parts and lost:
+        parts[0] = (f"last seen: {parts[0][0]}", parts[0][1])
+    return parts
+
+
+def _word(view: ChannelView) -> str:
+    """What a channel is counted as: its state, or what is more urgent than that."""
+    if view.output_text == NOT_VERIFIED and not view.attention:
+        return "with output not verified"
+    state, _, acknowledged = view.word.partition(", ")
+    if view.stale and not view.last_seen:
+        return f"{state} without new readings"
+    return acknowledged or state.rstrip("…")
 
 
 class _Flow(QWidget):
@@ -114,6 +134,8 @@ class GridPage(QWidget):
         self._counts: list[tuple[str, Tone]] = []
         self._flow = _Flow()
         self.area = _Scroll(self._flow)
+        self.area.setAccessibleName("Cards of the channels")
+        self.area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # its cards are reached themselves
         self._empty = label("", "muted", size=BODY)
         self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self._summary = QHBoxLayout()

@@ -12,7 +12,8 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from operando.gui.models.form import ACTIONS, LimitRow, StartForm
+from operando.gui.models.draft import LimitRow
+from operando.gui.models.form import ACTIONS, StartForm
 from operando.gui.theme import SMALL, SPACE, Theme
 from operando.gui.widgets.form_fields import (
     Choice,
@@ -22,6 +23,7 @@ from operando.gui.widgets.form_fields import (
     show_problem,
 )
 from operando.gui.widgets.style import IconButton, button, label
+from operando.instruments.words import condition_text_words
 
 HELP = {
     "name": "What the limit is called in the record and in alarms, such as over_pressure.",
@@ -44,9 +46,14 @@ _TITLES = {
 
 
 class LimitEditor(QFrame):
-    """One limit. edited: (key, part, text). removed: key. focused: part."""
+    """One limit. edited: (key, part, text). removed: key. focused: part.
+
+    A limit that the station adds by itself is text to be read, until its Edit is pressed. adopted:
+    key of such a one.
+    """
 
     edited = pyqtSignal(int, str, str)
+    adopted = pyqtSignal(int)
     removed = pyqtSignal(int)
     entered = pyqtSignal()
     focused = pyqtSignal(str)
@@ -74,8 +81,12 @@ class LimitEditor(QFrame):
         self._action.setToolTip(HELP["action"])
         self._action.installEventFilter(self)
         self._action.textActivated.connect(lambda text: self.edited.emit(self.key, "action", text))
-        self._mark = label("default", "faint", size=SMALL)
-        self._mark.setToolTip("The station adds this limit by itself. Edit it to make it your own.")
+        self._mark = label("", "muted", size=SMALL + 1)
+        self._mark.setToolTip("The station adds this limit by itself.")
+        self._edit = button("Edit", "quiet")
+        self._edit.setAccessibleName("Edit this default limit")
+        self._edit.setToolTip("Make this limit your own")
+        self._edit.clicked.connect(lambda: self.adopted.emit(self.key))
         self._more = IconButton("…", "Grace and age of readings", size=13)
         self._more.setCheckable(True)
         self._more.toggled.connect(self._show_details)
@@ -89,12 +100,17 @@ class LimitEditor(QFrame):
 
     def tab_stops(self) -> list[QWidget]:
         """Its editors in order."""
-        first: list[QWidget] = [self._lines["name"], self._action, self._more, self._remove]
+        first: list[QWidget] = [self._lines["name"], self._action, self._edit]
+        first += [self._more, self._remove]
         return [*first, self._lines["when"], self._lines["grace"], self._lines["stale_after"]]
 
     def focus_name(self) -> None:
         """Bring the cursor to its name."""
         self._lines["name"].setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def focus_condition(self) -> None:
+        """Bring the cursor to its condition."""
+        self._lines["when"].setFocus(Qt.FocusReason.OtherFocusReason)
 
     def name(self, stem: str) -> None:
         """Give the widgets names for tests and screen readers: stem-name, stem-when, ..."""
@@ -102,6 +118,7 @@ class LimitEditor(QFrame):
         for part, line in self._lines.items():
             line.setObjectName(f"{stem}-{part.replace('_', '-')}")
         self._action.setObjectName(f"{stem}-action")
+        self._edit.setObjectName(f"{stem}-edit")
         self._remove.setObjectName(f"{stem}-remove")
         self._more.setObjectName(f"{stem}-more")
         self._problem.setObjectName(f"{stem}-problem")
@@ -110,6 +127,8 @@ class LimitEditor(QFrame):
         """Show a limit and what is wrong with it, by part."""
         for part, line in self._lines.items():
             text = str(getattr(row, part))
+            if part == "when" and not row.own:
+                text = condition_text_words(text)
             if line.text() != text:
                 line.setText(text)
                 line.setCursorPosition(0)
@@ -120,6 +139,11 @@ class LimitEditor(QFrame):
         if row.own != self._own:
             self._own = row.own
             self._mark.setVisible(not row.own)
+            self._edit.setVisible(not row.own)
+            self._action.setVisible(row.own)
+            self._column.setSpacing(SPACE // 2 if row.own else 0)
+            for line in self._lines.values():
+                line.setReadOnly(not row.own)
             self._more.setVisible(row.own)
             self._remove.setVisible(row.own)
             for widget in (*self._lines.values(), self._action):
@@ -128,6 +152,7 @@ class LimitEditor(QFrame):
                 if style is not None:
                     style.unpolish(widget)
                     style.polish(widget)
+        self._mark.setText(f"{row.action} · default")
         if {"grace", "stale_after"} & set(problems):
             self._more.setChecked(True)
         show_problem(self._problem, "\n".join(problems.values()))
@@ -151,17 +176,16 @@ class LimitEditor(QFrame):
         first.addWidget(self._lines["name"], 1)
         first.addWidget(self._action)
         first.addWidget(self._mark, 0, Qt.AlignmentFlag.AlignCenter)
+        first.addWidget(self._edit)
         first.addWidget(self._more)
         first.addWidget(self._remove)
-        layout = QVBoxLayout(self)
+        layout = self._column = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(SPACE // 2)
         layout.addLayout(first)
         layout.addWidget(self._lines["when"])
         layout.addWidget(self._details)
         layout.addWidget(self._problem)
-        self._mark.setFixedWidth(2 * 4 * SPACE + SPACE // 2)
-        self._mark.setAlignment(Qt.AlignmentFlag.AlignCenter)
 
     def _make_details(self) -> QWidget:
         holder = QWidget()
@@ -253,6 +277,7 @@ class LimitTable(QWidget):
         editor = LimitEditor(row, self._theme)
         editor.edited.connect(self._edited)
         editor.removed.connect(self._removed)
+        editor.adopted.connect(self._adopted)
         editor.entered.connect(self.entered)
         editor.focused.connect(self.focused)
         return editor
@@ -265,6 +290,12 @@ class LimitTable(QWidget):
     def _removed(self, key: int) -> None:
         self._form.remove_limit(key)
         self.refresh()
+        self.changed.emit()
+
+    def _adopted(self, key: int) -> None:
+        self._form.adopt_limit(key)
+        self.refresh()
+        self._editors[key].focus_condition()
         self.changed.emit()
 
     def _add_limit(self) -> None:

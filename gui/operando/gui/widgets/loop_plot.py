@@ -15,12 +15,25 @@ from operando.gui.models.run import chosen_cycles
 from operando.gui.models.traces import pieces
 from operando.gui.models.units import display, number_text
 from operando.gui.theme import Theme
-from operando.gui.widgets.plot_style import Axis, CurveItem, Frame, Line, PixelItem, grid, tag
+from operando.gui.widgets.plot_style import (
+    Axis,
+    CurveItem,
+    Frame,
+    Line,
+    PixelItem,
+    Room,
+    grid,
+    tag,
+    tag_size,
+)
 from operando.gui.widgets.style import mix
 from operando.station.client import Loop
 
 NEAR = 24.0
 """How near the pointer must be to a point to read it, px."""
+
+RAMP = 48
+"""Width of the ramp of colours in the key, px."""
 
 
 class LoopBox(pg.ViewBox):  # type: ignore[misc]
@@ -218,7 +231,7 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
                 QPointF(area.left() + 8, area.top() + 6),
             )
             return
-        self._draw_key(painter, area)
+        self._draw_key(painter, frame)
         if self._cursor is not None:
             loop, x, y = self._cursor
             painter.setPen(QPen(QColor(theme.surface), 1.0))
@@ -239,28 +252,32 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
                 solid=True,
             )
 
-    def _draw_key(self, painter: QPainter, area: QRectF) -> None:
-        """Which colour is which cycle, at the lower right where loops leave room."""
-        theme, drawn = self._theme, self._drawn
-        y = area.bottom() - 22
-        left = area.left() + 6
-        if len(drawn) == 1:
-            tag(
-                painter,
-                theme,
-                f"cycle {drawn[0]}",
-                mix(theme.cycles[1], theme.text, 0.7),
-                QPointF(left, y),
-            )
-            return
-        box = tag(painter, theme, f"cycle {drawn[0]}", theme.muted, QPointF(left, y))
-        bar = QRectF(box.right() + 2, box.center().y() - 3, 48, 6)
-        ramp = QLinearGradient(bar.left(), 0, bar.right(), 0)
-        ramp.setColorAt(0.0, QColor(theme.cycles[0]))
-        ramp.setColorAt(1.0, QColor(theme.cycles[1]))
-        painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(ramp)
-        painter.drawRoundedRect(bar, 2, 2)
+    def _draw_key(self, painter: QPainter, frame: Frame) -> None:
+        """Which colour is which cycle, in a corner where no loop passes."""
+        theme, drawn, area = self._theme, self._drawn, frame.area
         count = len({loop.cycle for loop in self._loops})
         some = "" if len(drawn) == count else f"  ({len(drawn)} of {count} drawn)"
-        tag(painter, theme, f"{drawn[-1]}{some}", theme.muted, QPointF(bar.right() + 2, y))
+        first, rest = f"cycle {drawn[0]}", f"{drawn[-1]}{some}"
+        ramp = len(drawn) > 1
+        wide, high = tag_size(first)
+        whole = wide + (2 + RAMP + 2 + tag_size(rest)[0] if ramp else 0)
+        room = Room(frame, self.curve.lines, ascending=False)
+        # The upper right corner is that of the readout under the pointer.
+        x, y = area.left() + 6, area.bottom() - high - 4
+        right = area.right() - whole - 6
+        middle, top = 0.5 * (x + right), area.top() + 4
+        corners = (right, y), (x, y), (x, top), (middle, y), (middle, top), (right, top)
+        free = (at for at in corners if room.free(QRectF(*at, whole, high)))
+        x, y = next(free, corners[0])
+        ink = theme.muted if ramp else mix(theme.cycles[1], theme.text, 0.7)
+        box = tag(painter, theme, first, ink, QPointF(x, y))
+        if not ramp:
+            return
+        bar = QRectF(box.right() + 2, box.center().y() - 3, RAMP, 6)
+        colours = QLinearGradient(bar.left(), 0, bar.right(), 0)
+        colours.setColorAt(0.0, QColor(theme.cycles[0]))
+        colours.setColorAt(1.0, QColor(theme.cycles[1]))
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(colours)
+        painter.drawRoundedRect(bar, 2, 2)
+        tag(painter, theme, rest, theme.muted, QPointF(bar.right() + 2, y))

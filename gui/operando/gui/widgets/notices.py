@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PyQt6.QtCore import QRectF, Qt, pyqtSignal
+from PyQt6.QtCore import QPointF, QRectF, QSize, Qt, pyqtSignal
 from PyQt6.QtGui import QColor, QPainter, QPaintEvent
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from operando.gui.theme import BODY, SPACE, Theme, Tone
-from operando.gui.widgets.style import IconButton, Kind, button, font, mix
+from operando.gui.widgets.style import IconButton, Kind, Line, button, colour, font, mix
 
 MOST = 3
 """Notices in sight at once; the others are counted, and come up as these are dismissed."""
@@ -28,6 +28,24 @@ class Action:
     act: Callable[[], None]
     kind: Kind = "plain"
     name: str = ""
+
+
+class Saying(Line):
+    """A line whose middle is left out when it does not fit: both ends of a file's name matter."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """May shrink to nothing: the buttons beside it come first."""
+        return QSize(0, self.minimumHeight())
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Draw the text at the right."""
+        painter = QPainter(self)
+        painter.setPen(colour(self.theme, self._role))
+        middle = Qt.TextElideMode.ElideMiddle
+        text = self._metrics.elidedText(self.text(), middle, float(self.width()))
+        left = max(0.0, self.width() - self._metrics.horizontalAdvance(text))
+        painter.drawText(QPointF(left, self._metrics.ascent()), text)
+        painter.end()
 
 
 class Notice(QFrame):
@@ -157,6 +175,11 @@ class NoticeStrip(QWidget):
         self._notices[key] = made
         self._arrange()
 
+    def ask(self, key: str, tone: Tone, text: str, actions: Sequence[Action]) -> None:
+        """Show a notice that asks: its first action, which must be the harmless one, is focused."""
+        self.say(key, tone, text, actions)
+        self._notices[key].buttons[0].setFocus()
+
     def clear(self, key: str) -> None:
         """Take a notice away; nothing happens when it is not there."""
         if key in self._notices:
@@ -171,13 +194,18 @@ class NoticeStrip(QWidget):
 
     def _remove(self, key: str) -> None:
         notice = self._notices.pop(key)
+        window = self.window()
+        focused = None if window is None else window.focusWidget()
+        if window is not None and focused is not None and notice.isAncestorOf(focused):
+            window.setFocus()  # and not what comes next, which may be a stop button
         self._column.removeWidget(notice)
         notice.hide()
         notice.deleteLater()
 
     def _order(self) -> list[Notice]:
         newest_first = reversed(list(self._notices.values()))
-        return sorted(newest_first, key=lambda notice: RANK[notice.tone])
+        # What asks comes first: nothing goes on before it is answered.
+        return sorted(newest_first, key=lambda notice: (not notice.choices, RANK[notice.tone]))
 
     def _arrange(self) -> None:
         order = self._order()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from PyQt6.QtCore import Qt, pyqtSignal
+from PyQt6.QtCore import QPointF, Qt, pyqtSignal
+from PyQt6.QtGui import QFontMetricsF, QPainter, QPaintEvent
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from operando.gui.models.channel import NOT_VERIFIED, ChannelView
 from operando.gui.models.units import UNKNOWN
-from operando.gui.theme import LARGE, READOUT, SMALL, SPACE, Theme
-from operando.gui.widgets.card import state_badge
+from operando.gui.theme import BODY, LARGE, READOUT, SMALL, SPACE, Theme
+from operando.gui.widgets.card import can_press, keep_focus, state_badge
 from operando.gui.widgets.style import (
     Alert,
     Badge,
@@ -19,6 +20,8 @@ from operando.gui.widgets.style import (
     Role,
     SimulatedMark,
     button,
+    colour,
+    font,
 )
 
 READOUTS = (
@@ -35,6 +38,32 @@ COMMANDS: tuple[tuple[str, str, Kind], ...] = (
     ("acknowledge", "Acknowledge", "plain"),
     ("stop", "Stop", "danger"),
 )
+
+
+class Readout(Line):
+    """A line that becomes smaller where it does not fit: of a number no digit may be missing."""
+
+    def __init__(self, theme: Theme, role: Role, size: int, *, bold: bool = False) -> None:
+        super().__init__(theme, role, size=size, bold=bold)
+        self._sizes = range(size, SMALL - 1, -1)
+        self._bold = bold
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Draw the text on the baseline that it has at its usual size."""
+        if not self.text():
+            return
+        width = float(self.width())
+        for size in self._sizes:
+            made = font(size, bold=self._bold, tabular=True)
+            metrics = QFontMetricsF(made)
+            if metrics.horizontalAdvance(self.text()) <= width:
+                break
+        painter = QPainter(self)
+        painter.setFont(made)
+        painter.setPen(colour(self.theme, self._role))
+        text = metrics.elidedText(self.text(), Qt.TextElideMode.ElideRight, width)
+        painter.drawText(QPointF(0.0, QFontMetricsF(self.font()).ascent()), text)
+        painter.end()
 
 
 class PageHead(QFrame):
@@ -61,11 +90,10 @@ class PageHead(QFrame):
         self._age.hide()
         self._mark = SimulatedMark(theme)
         self._mark.setObjectName("page-simulated")
-        self._readouts = {
-            name: self._line(name, "text", READOUT, bold=True) for name, _ in READOUTS
-        }
+        self._identity = self._line("identity", "muted", BODY)
+        self._readouts = {name: self._readout(name, READOUT, bold=True) for name, _ in READOUTS}
         self._captions: list[Line] = []
-        self._step = self._line("step", "text", LARGE)
+        self._step = self._readout("step", LARGE)
         self._percent = self._line("progress-text", "text", LARGE)
         self._left = self._line("time-left", "muted", SMALL)
         self._progress = Progress(theme)
@@ -88,8 +116,15 @@ class PageHead(QFrame):
     def set_commands(self, shown: bool) -> None:
         """Show the commands, or none: a past record has none."""
         self._commands = shown
+        if not shown:
+            keep_focus(self._buttons, (), self)
         for made in self._buttons.values():
             made.setVisible(shown)
+
+    def set_identity(self, text: str) -> None:
+        """Say which run this is: its protocol, its start, its identifier."""
+        self._identity.set_text(text)
+        self._identity.setToolTip(text)
 
     def show_waiting(self, run: str) -> None:
         """Say that a record is being read."""
@@ -106,6 +141,7 @@ class PageHead(QFrame):
         self._reason.hide()
         self._mark.hide()
         self._age.hide()
+        self.set_identity("")
 
     def set_lost(self, why: str) -> None:
         """Say that the station is not heard, and why; "" when it is."""
@@ -127,7 +163,7 @@ class PageHead(QFrame):
         )
         self._state.setToolTip(view.state_text)
         self._age.show_state(view.age_text, "notice")
-        self._age.setVisible(dim and bool(view.age_text))
+        self._age.setVisible(dim and bool(view.age_text) and not view.last_seen)
         self._mark.show_simulated(view.simulated)
         for name, text in (
             ("voltage", view.voltage),
@@ -136,11 +172,12 @@ class PageHead(QFrame):
             ("charge", view.charge),
         ):
             self._readouts[name].set_text(text or UNKNOWN)
-            old = dim or name in view.old
-            self._readouts[name].set_role("faint" if old else plain)
-        for below, (_, caption) in zip(self._captions, READOUTS, strict=False):
-            # What passed stays passed; a voltage or a pressure may have changed since.
-            last = view.over and caption != "Charge"
+            role: Role = plain
+            if dim or name in view.old:
+                role = "muted" if name == "charge" and not dim else "faint"
+            self._readouts[name].set_role(role)
+        for below, (name, caption) in zip(self._captions, READOUTS, strict=False):
+            last = view.is_last(name) or (bool(self._lost) and name != "charge")
             below.set_text(f"Last {caption.lower()}" if last else caption)
         where = " · ".join(part for part in (view.step, view.cycle) if part)
         self._step.set_text(where or UNKNOWN)
@@ -148,7 +185,9 @@ class PageHead(QFrame):
         self._step.setToolTip(view.protocol)
         self._percent.set_text(view.progress_text or view.elapsed or UNKNOWN)
         self._percent.set_role(plain)
-        self._left.set_text(view.time_left or ("Lasted" if not view.progress_text else "Progress"))
+        self._left.set_text(
+            view.time_left or ("Run lasted" if not view.progress_text else "Progress")
+        )
         self._progress.show_progress(view.progress, view.tone, dim=dim)
         self._show_buttons(view)
         self._say()
@@ -168,6 +207,11 @@ class PageHead(QFrame):
         made.setObjectName(f"page-{what}")
         return made
 
+    def _readout(self, what: str, size: int, *, bold: bool = False) -> Readout:
+        made = Readout(self._theme, "text", size, bold=bold)
+        made.setObjectName(f"page-{what}")
+        return made
+
     def _fit_names(self) -> None:
         for line in (self._name, self._cell):
             line.setMaximumWidth(line.sizeHint().width() + 4)
@@ -176,8 +220,9 @@ class PageHead(QFrame):
         view = self._view
         words = f"The station is not heard: {self._lost}" if self._lost else ""
         if view is not None and not self._lost:
-            parts = [view.reason]
-            if view.output_text != NOT_VERIFIED and (view.over or not view.reason):
+            parts = [f"{view.circuit[:1].upper()}{view.circuit[1:]}", view.reason]
+            told = view.circuit or "read back off" in view.reason
+            if view.output_text != NOT_VERIFIED and not told and (view.over or not view.reason):
                 parts.append(view.output_text)
             words = " · ".join(part for part in parts if part)
         self._reason.set_text(words)
@@ -190,17 +235,12 @@ class PageHead(QFrame):
     def _show_buttons(self, view: ChannelView) -> None:
         if not self._commands:
             return
-        for word, shown in (
-            ("start", view.can_start),
-            ("pause", view.can_pause),
-            ("resume", view.can_resume),
-            ("acknowledge", view.can_acknowledge),
-        ):
-            self._buttons[word].setVisible(shown)
+        shown = can_press(view)
+        keep_focus(self._buttons, shown, self)
         stop = self._buttons["stop"]
-        stop.setVisible(True)
-        # Pressing it again while it stops does no harm, and may be what somebody needs.
-        stop.setEnabled(view.can_stop or view.stopping)
+        for word, made in self._buttons.items():
+            made.setVisible(made is stop or word in shown)
+        stop.setEnabled("stop" in shown)
         stop.setText("Stopping…" if view.stopping else "Stop")
 
     def _caption(self, text: str, name: str) -> Line:
@@ -219,7 +259,7 @@ class PageHead(QFrame):
         first.addWidget(self._state)
         first.addWidget(self._age)
         first.addWidget(self._mark)
-        first.addStretch(1)
+        first.addWidget(self._identity, 1)
         for made in self._buttons.values():
             first.addWidget(made)
         self._buttons["stop"].setMinimumWidth(11 * SPACE)

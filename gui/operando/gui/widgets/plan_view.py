@@ -12,6 +12,7 @@ from operando.gui.models.outlook import Outlook, duration_within
 from operando.gui.theme import BODY, SMALL, SPACE
 from operando.gui.widgets.form_fields import LABEL_WIDTH
 from operando.gui.widgets.style import Role, button, font, label
+from operando.instruments.words import condition_text_words
 from operando.station.client import PlanRow, SheetRow
 
 MOST_ROWS = 12
@@ -98,12 +99,16 @@ class PlanView(QWidget):
             times = text(f"×{row.times}" if row.times != 1 else "", "muted")
             times.setWordWrap(False)
             grid.addWidget(times, line, 2, Qt.AlignmentFlag.AlignTop)
-            grid.addWidget(text(f"until {row.ends}", "muted", size=SMALL + 1), line + 1, 1, 1, 2)
+            grid.addWidget(text(_ends(row.ends), "muted", size=SMALL + 1), line + 1, 1, 1, 2)
             grid.setRowMinimumHeight(line + 2, SPACE // 2)
         left = len(plan) - MOST_ROWS
         if left > 0:
             grid.addWidget(text(f"and {left} more kinds of steps", "muted"), 3 * MOST_ROWS, 0, 1, 3)
         grid.setColumnStretch(1, 1)
+
+
+def _ends(words: str) -> str:
+    return words if words.startswith("after ") else f"until {words}"
 
 
 class SheetView(QWidget):
@@ -130,8 +135,8 @@ class SheetView(QWidget):
             grid.addWidget(action, line, 2)
             role = "notice" if UNPROTECTED in row.without_host else "text"
             for title, said, tone in (
-                ("acts when", row.when, "text"),
-                ("enforced by", ", ".join(row.layers), "text"),
+                ("acts when", condition_text_words(row.when), "text"),
+                ("enforced by", ", ".join(map(_layer, row.layers)), "text"),
                 ("acts within", duration_within(row.latency), "text"),
                 ("if the computer dies", row.without_host, role),
             ):
@@ -143,6 +148,10 @@ class SheetView(QWidget):
             grid.setRowMinimumHeight(line + 1, 3 * SPACE // 2)
             line += 2
         grid.setColumnStretch(1, 1)
+
+
+def _layer(name: str) -> str:
+    return "software on this computer" if name == "runner" else name
 
 
 def sheet_summary(rows: Iterable[SheetRow]) -> tuple[str, Role]:

@@ -8,6 +8,7 @@ pens and, when they are long, no antialiasing: both cost many times the drawing 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from PyQt6.QtWidgets import QGraphicsItem, QStyleOptionGraphicsItem, QWidget
 
 from operando.gui.models.units import DAY, HOUR, MINUS, MINUTE, time_unit
 from operando.gui.theme import SMALL, Theme
-from operando.gui.widgets.style import font
+from operando.gui.widgets.style import font, mix
 
 Floats = npt.NDArray[np.float64]
 
@@ -111,8 +112,11 @@ def _round_step(least: float) -> float:
 class Axis(pg.AxisItem):  # type: ignore[misc]
     """An axis with few round ticks. time: its values are s, shown in the unit of the span.
 
-    integers: ticks at whole numbers alone. blank: no ticks, there is nothing to measure.
+    integers: ticks at whole numbers alone. blank: no ticks, there is nothing to measure. An
+    upright label that is longer than its axis is shortened to the unit: "Voltage / V" to "V".
     """
+
+    _words: tuple[str, dict[str, str]] | None = None
 
     def __init__(self, side: Literal["left", "right", "bottom"], *, time: bool = False) -> None:
         super().__init__(side, maxTickLength=0)
@@ -158,9 +162,25 @@ class Axis(pg.AxisItem):  # type: ignore[misc]
         """Label the axis and colour it."""
         style = {"color": colour or theme.muted, "font-size": f"{SMALL}px"}
         self.label.setFont(font(SMALL))
-        self.setLabel(text, **style)
+        self._words = text, style
+        self._label()
         self.setPen(pg.mkPen(theme.line))
         self.setTextPen(pg.mkPen(theme.muted))
+
+    def resizeEvent(self, event: Any = None) -> None:  # noqa: N802 - Qt's name
+        """The label fits into the new size."""
+        self._label(anew=False)
+        super().resizeEvent(event)
+
+    def _label(self, *, anew: bool = True) -> None:
+        if self._words is None:
+            return
+        text, style = self._words
+        if self.orientation != "bottom" and self.size().height() > 0:
+            wide = QFontMetricsF(font(SMALL)).horizontalAdvance(text)
+            text = text if wide <= self.size().height() else text.rpartition(" / ")[2]
+        if anew or text != self.labelText:
+            self.setLabel(text, **style)
 
 
 class Frame:
@@ -300,6 +320,98 @@ def grid(
         painter.drawLine(QPointF(area.left(), at), QPointF(area.right(), at))
 
 
+class Room:
+    """Where a frame has room for labels: not on its lines, and not on labels that stand already.
+
+    lines: as the item draws them. ascending: whether their x ascends, which is faster. levels:
+    values of level lines that labels keep off too.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        lines: Sequence[Line],
+        *,
+        ascending: bool = True,
+        levels: Sequence[float] = (),
+    ) -> None:
+        self._frame = frame
+        self._lines = lines
+        self._ascending = ascending
+        self._levels = [frame.y(level) for level in levels]
+        self._taken: list[QRectF] = []
+
+    def free(self, box: QRectF) -> bool:
+        """Whether nothing lies in a box, px."""
+        if any(box.intersects(other) for other in self._taken):
+            return False
+        if any(box.top() <= level <= box.bottom() for level in self._levels):
+            return False
+        frame = self._frame
+        left, right = (frame.left + (x - frame.area.left()) / frame.across for x in
+                       (box.left() - 2, box.right() + 2))  # fmt: skip
+        low, high = (frame.bottom + (frame.area.bottom() - y) / frame.up for y in
+                     (box.bottom() + 2, box.top() - 2))  # fmt: skip
+        return not any(self._passes(line, left, right, low, high) for line in self._lines)
+
+    def take(self, box: QRectF) -> QRectF:
+        """Keep other labels off a box, px; returns it."""
+        self._taken.append(box)
+        return box
+
+    def find(self, width: float, height: float, tops: Sequence[float]) -> QRectF:
+        """Take a free box of this size, px: at the left, at the right, or between.
+
+        tops: where it may begin from above, the best first. The first place of all if none is free.
+        """
+        area = self._frame.area
+        left, right = area.left() + 4.0, max(area.left() + 4.0, area.right() - 4.0 - width)
+        for x in (left, right, *np.arange(left + 24.0, right, 24.0).tolist()):
+            for top in tops:
+                if self.free(box := QRectF(x, top, width, height)):
+                    return self.take(box)
+        return self.take(QRectF(left, tops[0], width, height))
+
+    def _passes(self, line: Line, left: float, right: float, low: float, high: float) -> bool:
+        """Whether a line passes through a box in the values of the axes."""
+        first, stop = 0, len(line.x)
+        if self._ascending:
+            first = max(0, int(np.searchsorted(line.x, left)) - 1)
+            stop = min(stop, int(np.searchsorted(line.x, right, side="right")) + 1)
+        parts = [(0, len(line.x))] if line.parts is None else line.parts
+        begin = max(0, bisect_right(parts, first, key=lambda part: part[0]) - 1)
+        end = bisect_left(parts, stop, key=lambda part: part[0])
+        return any(
+            _crosses(line.x[a:b], line.y[a:b], left, right, low, high)
+            for a, b in ((max(a, first), min(b, stop)) for a, b in parts[begin:end])
+            if b > a
+        )
+
+
+def _crosses(x: Floats, y: Floats, left: float, right: float, low: float, high: float) -> bool:
+    """Whether a polyline passes through a box."""
+    if len(x) == 1:
+        return bool(left <= x[0] <= right and low <= y[0] <= high)
+    near = (np.minimum(x[1:], x[:-1]) <= right) & (np.maximum(x[1:], x[:-1]) >= left)
+    near &= (np.minimum(y[1:], y[:-1]) <= high) & (np.maximum(y[1:], y[:-1]) >= low)
+    at = np.flatnonzero(near)
+    if len(at) == 0:
+        return False
+    across, up = x[at + 1] - x[at], y[at + 1] - y[at]
+    if not across.all():
+        return True
+    # Of each stroke the part between left and right.
+    one, two = (np.clip((edge - x[at]) / across, 0.0, 1.0) for edge in (left, right))
+    one, two = y[at] + one * up, y[at] + two * up
+    return bool(np.any((np.minimum(one, two) <= high) & (np.maximum(one, two) >= low)))
+
+
+def tag_size(text: str) -> tuple[float, float]:
+    """Width and height of a `tag`, px."""
+    metrics = QFontMetricsF(font(SMALL, tabular=True))
+    return metrics.horizontalAdvance(text) + 8, metrics.height() + 2
+
+
 def tag(
     painter: QPainter,
     theme: Theme,
@@ -315,8 +427,7 @@ def tag(
     solid: hides what is below, as a readout under the pointer may. Returns the rectangle, px.
     """
     painter.setFont(font(SMALL, tabular=True))
-    metrics = QFontMetricsF(painter.font())
-    width, height = metrics.horizontalAdvance(text) + 8, metrics.height() + 2
+    width, height = tag_size(text)
     left = at.x() if align == "left" else at.x() - width
     box = QRectF(left, at.y(), width, height)
     ground = QColor(theme.surface)
@@ -329,3 +440,43 @@ def tag(
     painter.setPen(QColor(ink))
     painter.drawText(box, int(Qt.AlignmentFlag.AlignCenter), text)
     return box
+
+
+def pause_ground(theme: Theme) -> str:
+    """Colour of the ground of a time in which a run was paused."""
+    return mix(theme.idle, theme.surface, 0.18)
+
+
+def name_stretch(
+    painter: QPainter,
+    theme: Theme,
+    area: QRectF,
+    room: Room,
+    edges: tuple[float, float],
+    text: str,
+    ink: str,
+) -> None:
+    """Say what a shaded stretch is: in it, or upright beside it if it is narrow. edges: px.
+
+    Where there is no room, since many stretches are near to each other, it is not said.
+    """
+    wide, high = tag_size(text)
+    left, right = edges
+    upright = right - left < wide + 8
+    if not upright:
+        lefts = [0.5 * (left + right - wide)]
+    else:
+        lefts = [max(right, left + 2.0) + 2.0, left - 2.0 - high]
+        lefts = [min(max(x, area.left()), area.right() - high) for x in lefts]
+    size = (high, wide) if upright else (wide, high)
+    for x in lefts:
+        for y in np.arange(area.bottom() - size[1] - 3.0, area.top() + 3.0, -8.0).tolist():
+            box = QRectF(x, y, *size)
+            if room.free(box):
+                room.take(box)
+                painter.save()
+                painter.translate(round(box.left()), round(box.bottom() if upright else box.top()))
+                painter.rotate(-90.0 if upright else 0.0)
+                tag(painter, theme, text, ink, QPointF(0.0, 0.0))
+                painter.restore()
+                return

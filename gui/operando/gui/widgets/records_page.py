@@ -18,32 +18,64 @@ from PyQt6.QtWidgets import (
     QWidget,
 )
 
-from operando.gui.link import StationLink
+from operando.gui.link import StationLink, plain
 from operando.gui.models.channel import GLYPHS, TONES
 from operando.gui.models.units import duration_text
 from operando.gui.theme import BODY, LARGE, SMALL, SPACE, Theme
 from operando.gui.widgets.style import font, label
 from operando.station.client import RunSummary
 
-COLUMNS = ("Started", "Channel", "Cell", "Protocol", "State", "Duration", "Origin")
-STATE, DURATION, ORIGIN = 4, 5, 6
-WIDTHS = (22 * SPACE, 11 * SPACE, 24 * SPACE, 18 * SPACE, 18 * SPACE, 18 * SPACE, 15 * SPACE)
+COLUMNS = (
+    "Started",
+    "Channel",
+    "Cell",
+    "Protocol",
+    "State",
+    "Duration",
+    "Origin",
+    "Laboratory clock",
+)
+STATE, DURATION, ORIGIN, LABORATORY = 4, 5, 6, 7
+WIDTHS = tuple(SPACE * width for width in (23, 9, 18, 12, 15, 14, 14, 23))
+
+APART = 2.0
+"""Wall s by which the laboratory's clock may differ from that of the wall without being said."""
 
 Index = QModelIndex
+
+
+def is_apart(summary: RunSummary) -> bool:
+    """Whether the laboratory's clock showed another time than the wall's when a record was made."""
+    return summary.made is not None and abs(summary.started - summary.made) > APART
+
+
+def start_text(summary: RunSummary) -> str:
+    """When a record was made, by the clock and in the time zone of this computer.
+
+    Without that, the start by the laboratory's clock, and said to be that when it is simulated.
+    """
+    if summary.made is not None:
+        return _moment(summary.made)
+    return _moment(summary.started) + (" (lab)" if summary.simulated else "")
 
 
 def words(summary: RunSummary) -> tuple[str, ...]:
     """A record as the texts of its row. The start is in the time of this computer."""
     glyph = next((sign for state, sign in GLYPHS.items() if state == summary.state), "·")
     return (
-        time.strftime("%Y-%m-%d  %H:%M:%S", time.localtime(summary.started)),
+        start_text(summary),
         summary.channel,
         summary.cell,
         summary.protocol,
         f"{glyph}  {summary.state}",
         duration_text(summary.duration),
         "SIMULATED" if summary.simulated else "measured",
+        _moment(summary.started) if is_apart(summary) else "the same",
     )
+
+
+def _moment(unix: float) -> str:
+    return time.strftime("%Y-%m-%d  %H:%M:%S", time.localtime(unix))
 
 
 def matches(summary: RunSummary, sought: str) -> bool:
@@ -67,7 +99,7 @@ class RecordsModel(QAbstractTableModel):
 
     def set_runs(self, runs: Sequence[RunSummary]) -> None:
         """Show these records, the newest first."""
-        self._all = tuple(sorted(runs, key=lambda run: (run.started, run.run), reverse=True))
+        self._all = tuple(sorted(runs, key=_age, reverse=True))
         self._choose()
 
     def seek(self, sought: str) -> None:
@@ -114,6 +146,8 @@ class RecordsModel(QAbstractTableModel):
             return None
         if role == Qt.ItemDataRole.DisplayRole:
             return COLUMNS[section]
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return _TIPS.get(section)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             side = (
                 Qt.AlignmentFlag.AlignRight if section == DURATION else Qt.AlignmentFlag.AlignLeft
@@ -136,6 +170,17 @@ class RecordsModel(QAbstractTableModel):
         self.beginResetModel()
         self.shown = shown
         self.endResetModel()
+
+
+_TIPS = {
+    0: "When the record was made, by the clock of the station's computer",
+    DURATION: "In laboratory time",
+    LABORATORY: "The start by the laboratory's clock, which a simulated bench may run faster",
+}
+
+
+def _age(run: RunSummary) -> tuple[float, str]:
+    return (run.started if run.made is None else run.made), run.run
 
 
 class _Table(QTableView):
@@ -234,13 +279,14 @@ class RecordsPage(QWidget):
     def _take(self, runs: list[RunSummary]) -> None:
         chosen = self._chosen()
         self.model.set_runs(runs)
+        self.table.setColumnHidden(LABORATORY, not any(map(is_apart, runs)))
         self._say()
         names = [run.run for run in self.model.shown]
         if names:
             self.table.selectRow(names.index(chosen) if chosen in names else 0)
 
     def _fail(self, error: Exception) -> None:
-        self._note.setText(f"The records cannot be read: {error}")
+        self._note.setText(f"The records cannot be read: {plain(error)}")
 
     def _seek(self, sought: str) -> None:
         self.model.seek(sought)

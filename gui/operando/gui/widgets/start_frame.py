@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from PyQt6.QtCore import Qt
 from PyQt6.QtWidgets import QFrame, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from operando.gui.models.outlook import one_c_words
@@ -125,6 +126,41 @@ class ProtocolChoice(QWidget):
         self._source.set_theme(theme)
 
 
+class Origin(QFrame):
+    """That the texts were not typed for this channel, what they change, and the way back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("start-origin")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self._head = label("", "notice", bold=True)
+        self._head.setObjectName("origin")
+        self._what = label("", size=SMALL + 1)
+        self._what.setObjectName("origin-changes")
+        for made in (self._head, self._what):
+            made.setTextFormat(Qt.TextFormat.PlainText)
+            made.setWordWrap(True)
+        self.defaults = button("Defaults", "plain", "origin-defaults")
+        self.defaults.setToolTip("Forget what was typed for this protocol")
+        row = QHBoxLayout()
+        row.setSpacing(SPACE)
+        row.addWidget(self._head, 1)
+        row.addWidget(self.defaults)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(SPACE, SPACE, SPACE, SPACE)
+        layout.setSpacing(SPACE // 2)
+        layout.addLayout(row)
+        layout.addWidget(self._what)
+        self.hide()
+
+    def show_origin(self, origin: str, changes: Sequence[str]) -> None:
+        """Say where the texts come from and what they change; nothing when origin is ""."""
+        count = f"{len(changes)} change{'' if len(changes) == 1 else 's'}"
+        self._head.setText(f"{origin[:1].upper()}{origin[1:]} · {count}")
+        self._what.setText("\n".join(changes))
+        self.setVisible(bool(origin))
+
+
 class StartFoot(QWidget):
     """What the field in hand means, what speaks against a start, and the button that starts."""
 
@@ -138,6 +174,8 @@ class StartFoot(QWidget):
         for made in (self.reason, self.warning):
             made.setContentsMargins(SPACE, SPACE // 2, SPACE, SPACE // 2)
         self._messages = self._make_messages()
+        self._summary = Line(theme, "text", size=SMALL + 1)
+        self._summary.setObjectName("start-summary")
         self._state = Line(theme, "muted", size=SMALL + 1, align="right")
         self._state.setObjectName("start-state")
         self.start = button("Start run", "accent", "start-run")
@@ -151,6 +189,7 @@ class StartFoot(QWidget):
         layout.setSpacing(SPACE)
         layout.addWidget(self._help)
         layout.addWidget(self._messages)
+        layout.addWidget(self._summary)
         layout.addWidget(self._state)
         row = QHBoxLayout()
         row.setSpacing(SPACE)
@@ -171,6 +210,12 @@ class StartFoot(QWidget):
         show_problem(self.warning, _sentences(notes))
         self._fit()
 
+    def summarise(self, said: str) -> None:
+        """Plan and limits in a line; "" while they are not known."""
+        self._summary.set_text(said)
+        self._summary.setToolTip(said)
+        self._summary.setVisible(bool(said))
+
     def show_state(self, said: str, role: Role) -> None:
         """Where the form stands, beside the button."""
         self._state.set_text(said)
@@ -183,6 +228,7 @@ class StartFoot(QWidget):
     def set_theme(self, theme: Theme) -> None:
         """Show in another appearance."""
         self._help.set_theme(theme)
+        self._summary.set_theme(theme)
         self._state.set_theme(theme)
 
     # ---- below -----------------------------------------------------------------------------
@@ -230,9 +276,12 @@ QPushButton[fold="true"] {{
     background: transparent; border: none; text-align: left; padding: 0; color: {theme.text};
 }}
 QPushButton[fold="true"]:hover, QPushButton[fold="true"]:focus {{ color: {theme.accent}; }}
-QLineEdit[default="true"], QComboBox[default="true"] {{
-    color: {theme.muted}; background: transparent;
+QLineEdit[default="true"], QLineEdit[default="true"]:focus {{
+    color: {theme.text}; background: transparent; border-color: transparent; padding: 0;
+    min-height: {2 * SPACE + 4}px;
 }}
+QLineEdit[default="true"]:focus {{ border-bottom-color: {theme.accent}; }}
+#start-origin {{ background: {notice}; border-radius: {RADIUS}px; }}
 #start-reason {{ background: {bad}; border-radius: {RADIUS}px; }}
 #start-warnings {{ background: {notice}; border-radius: {RADIUS}px; }}
 """

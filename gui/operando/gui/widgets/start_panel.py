@@ -26,12 +26,18 @@ from PyQt6.QtWidgets import (
 from operando.gui.link import StationLink
 from operando.gui.models.fields import Field, Value
 from operando.gui.models.form import Check, FormState, StartForm
-from operando.gui.models.outlook import channel_note, duration_words, outlook
+from operando.gui.models.outlook import channel_note, duration_words, outlook, summary
 from operando.gui.theme import SMALL, SPACE, Theme
 from operando.gui.widgets.form_fields import FieldRow, Section, Tick
 from operando.gui.widgets.limit_table import HELP, LimitTable
 from operando.gui.widgets.plan_view import PlanView, RecipeView, SheetView, sheet_summary, text
-from operando.gui.widgets.start_frame import ProtocolChoice, StartFoot, StartHead, panel_sheet
+from operando.gui.widgets.start_frame import (
+    Origin,
+    ProtocolChoice,
+    StartFoot,
+    StartHead,
+    panel_sheet,
+)
 from operando.gui.widgets.style import Hairline, Role
 from operando.instruments.errors import BadInputError
 from operando.instruments.toml_text import TomlDocument
@@ -359,6 +365,8 @@ class StartPanel(QWidget):
     def _show_verdict(self) -> None:
         """Say where the form stands, and let it start only when the station would."""
         form, foot = self.form, self._foot
+        self._origin.show_origin(form.origin, form.changes)
+        foot.summarise(summary(form.outcome) if form.current and form.outcome else "")
         starting = form.state is FormState.STARTING
         foot.start.setEnabled(form.can_start)
         foot.start.setText("Starting …" if starting else "Start run")
@@ -367,6 +375,7 @@ class StartPanel(QWidget):
         self._head.close_button.setEnabled(not starting)
         self._head.channel.setEnabled(not starting)
         self._protocol.setEnabled(not starting)
+        self._origin.setEnabled(not starting)
         notes = form.warnings if form.current else ()
         foot.show_messages(
             (form.refusal, self._said, form.trouble, *form.general),
@@ -384,7 +393,7 @@ class StartPanel(QWidget):
             return f"mend {', '.join(names)}" if names else "cannot start", "bad"
         if form.can_start and report is not None:
             if report.duration is None:
-                return "checked", "muted"
+                return f"checked as far as {report.steps} steps", "muted"
             return f"checked, about {duration_words(report.duration)}", "muted"
         if form.trouble:
             return "not checked", "bad"
@@ -491,7 +500,10 @@ class StartPanel(QWidget):
         column = QVBoxLayout(inner)
         column.setContentsMargins(2 * SPACE, 2 * SPACE, SPACE // 2, 2 * SPACE)
         column.setSpacing(3 * SPACE)
+        self._origin = Origin()
+        self._origin.defaults.clicked.connect(self._to_defaults)
         for part in (
+            self._origin,
             self._protocol,
             self._make_parameters(),
             self._make_limits(),
@@ -570,7 +582,8 @@ class StartPanel(QWidget):
 
     def _order_tabs(self) -> None:
         """Let Tab go from top to bottom, also over rows that were made later."""
-        stops: list[QWidget] = [*self._head.tab_stops(), self._protocol.choice]
+        stops: list[QWidget] = [*self._head.tab_stops(), self._origin.defaults]
+        stops.append(self._protocol.choice)
         rows = self._fields.items()
         for key, row in rows:
             if key.startswith("parameters."):

@@ -11,7 +11,16 @@ from PyQt6.QtCore import QEvent, QPointF, QRectF, Qt, QTimer, pyqtSignal
 from PyQt6.QtGui import QColor, QKeyEvent, QPainter, QPen, QResizeEvent, QShowEvent
 from PyQt6.QtWidgets import QFrame, QGraphicsView, QSizePolicy, QWidget
 
-from operando.gui.models.traces import ALL, Link, Stretch, Trace, Traces, Viewport, pieces
+from operando.gui.models.traces import (
+    ALL,
+    OF_THE_POTENTIOSTAT,
+    Link,
+    Stretch,
+    Trace,
+    Traces,
+    Viewport,
+    pieces,
+)
 from operando.gui.models.units import Display, display, number_text, time_unit
 from operando.gui.theme import Theme
 from operando.gui.widgets.plot_style import (
@@ -22,11 +31,16 @@ from operando.gui.widgets.plot_style import (
     Frame,
     Line,
     PixelItem,
+    Room,
     fit,
     grid,
+    name_stretch,
+    pause_ground,
     tag,
+    tag_size,
     time_text,
 )
+from operando.gui.widgets.style import mix
 from operando.station.client import LimitInfo, Rows
 
 ZOOM = 0.8
@@ -34,6 +48,9 @@ ZOOM = 0.8
 
 APART = 6
 """Space between plots, px."""
+
+LABEL = 18
+"""Height that the label of a limit takes, px."""
 
 
 class Box(pg.ViewBox):  # type: ignore[misc]
@@ -104,6 +121,7 @@ class TimePlot(pg.PlotWidget):  # type: ignore[misc]
         self.getPlotItem().setMenuEnabled(False)
         self._theme = theme
         self._gaps: Sequence[Stretch] = ()
+        self._pauses: Sequence[Stretch] = ()
         self._limits: list[tuple[str, float, bool]] = []
         self._held = False
         self._trace = Trace()
@@ -123,7 +141,8 @@ class TimePlot(pg.PlotWidget):  # type: ignore[misc]
     def copy(self, theme: Theme) -> TimePlot:
         """Another plot that shows the same, without a cursor."""
         made = TimePlot(theme, self.quantity)
-        made._gaps, made._limits, made._held = self._gaps, self._limits, True
+        made._gaps, made._pauses = self._gaps, self._pauses
+        made._limits, made._held = self._limits, True
         made.set_bottom(self._bottom.isVisible())
         made.set_stretch(*self._box.viewRange()[0])
         made._box.setYRange(*self._box.viewRange()[1], padding=0.0)
@@ -157,6 +176,11 @@ class TimePlot(pg.PlotWidget):  # type: ignore[misc]
     def set_gaps(self, gaps: Sequence[Stretch]) -> None:
         """Shade these; no line crosses them."""
         self._gaps = tuple(gaps)
+        self.set_trace(self._trace)
+
+    def set_pauses(self, pauses: Sequence[Stretch]) -> None:
+        """Shade these; what the potentiostat measures is cut at both ends, the rest goes on."""
+        self._pauses = tuple(pauses)
         self.set_trace(self._trace)
 
     def set_limits(self, limits: Sequence[LimitInfo]) -> None:
@@ -209,7 +233,8 @@ class TimePlot(pg.PlotWidget):  # type: ignore[misc]
         time, value = self._trace.time, self._trace.value
         if self.shown.factor != 1.0 or self.shown.offset:
             value = value * self.shown.factor + self.shown.offset
-        parts = pieces(time, value, self._gaps)
+        pauses = self._pauses if self.quantity in OF_THE_POTENTIOSTAT else ()
+        parts = pieces(time, value, self._gaps, pauses)
         self.curve.set_lines([Line(time, value, self._theme.quantity(self.quantity), parts)])
 
     def _fit(self, *, exactly: bool = False) -> None:
@@ -223,12 +248,33 @@ class TimePlot(pg.PlotWidget):  # type: ignore[misc]
         least = 20.0 * 10.0**-self.shown.decimals
         lowest, highest = float(valid.min()), float(valid.max())
         bottom, top = fit(lowest, highest, [bound for _, bound in self.limits], least)
+        top = max(top, self._room_for_label(bottom, top))
         inside = low <= lowest - 0.02 * (high - low) and highest + 0.02 * (high - low) <= high
         near = [bound for _, bound in self.limits if bottom <= bound <= top]
         inside &= all(low <= bound <= high for bound in near)
+        inside &= self._room_for_label(low, high) <= high + 1e-9 * (high - low)
         # It moves only when it must: an axis that always moves cannot be read.
         if exactly or not inside or top - bottom < 0.7 * (high - low):
             self._box.setYRange(bottom, top, padding=0.0)
+
+    def _room_for_label(self, low: float, high: float) -> float:
+        """Where an axis from low must end for the label of the uppermost limit to stand above it.
+
+        A cell is held near its upper limit for hours: below it there is no place.
+        """
+        uppers = [bound for _, bound, above in self._limits if above and low <= bound <= high]
+        if not uppers:
+            return high
+        height = self.height() - (BOTTOM_AXIS if self._bottom.isVisible() else 0)
+        share = min(0.3, (LABEL + 3.0) / max(height, 1.0))
+        return float((max(uppers) - share * low) / (1.0 - share))
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Room for labels is counted in pixels."""
+        super().resizeEvent(event)
+        # A graphics view is resized while it is made.
+        if hasattr(self, "cursor_at") and self.curve.lines and not self._held:
+            self._fit()
 
     def _scale(self, factor: float, at: float) -> None:
         low, high = self._box.viewRange()[1]
@@ -245,73 +291,57 @@ class TimePlot(pg.PlotWidget):  # type: ignore[misc]
         super().leaveEvent(event)
         self.hovered.emit(np.nan)
 
+    def _stretches(self, frame: Frame) -> list[tuple[float, float, str, str, str]]:
+        """Those in view: left and right, px, what they are called, their ground and ink."""
+        theme, area = self._theme, frame.area
+        found = []
+        for stretches, text, ground, ink in (
+            (self._pauses, "paused", pause_ground(theme), theme.muted),
+            (self._gaps, "not observed", theme.gap, theme.notice),
+        ):
+            for start, end in stretches:
+                if end >= frame.left and start <= frame.right:
+                    left, right = max(frame.x(start), area.left()), min(frame.x(end), area.right())
+                    found.append((left, right, text, ground, ink))
+        return found
+
     def _draw_under(self, painter: QPainter, frame: Frame) -> None:
         theme, area = self._theme, frame.area
-        for start, end in self._gaps:
-            if end < frame.left or start > frame.right:
-                continue
-            left, right = max(frame.x(start), area.left()), min(frame.x(end), area.right())
-            painter.fillRect(
-                QRectF(left, area.top(), max(right - left, 2.0), area.height()),
-                QColor(theme.gap),
-            )
+        for left, right, _, ground, ink in self._stretches(frame):
+            box = QRectF(left, area.top(), max(right - left, 2.0), area.height())
+            # One that is as narrow as a line of the grid must not be taken for one.
+            painter.fillRect(box, QColor(ground if box.width() > 4 else mix(ink, ground, 0.4)))
         marks = self._bottom.marks(frame.left, frame.right, area.width())
         values = self._left.marks(frame.bottom, frame.top, area.height())
         grid(painter, frame, theme, marks, values)
 
     def _draw_over(self, painter: QPainter, frame: Frame) -> None:
-        for start, end in self._gaps:
-            if end >= frame.left and start <= frame.right:
-                self._name_gap(painter, frame, start, end)
-        self._draw_limits(painter, frame)
+        inside = [bound for _, bound in self.limits if frame.bottom <= bound <= frame.top]
+        room = Room(frame, self.curve.lines, levels=inside)
+        self._draw_limits(painter, frame, room)
+        for left, right, text, _, ink in self._stretches(frame):
+            name_stretch(painter, self._theme, frame.area, room, (left, right), text, ink)
         if self.cursor_at is not None:
             self._draw_cursor(painter, frame, *self.cursor_at)
 
-    def _name_gap(self, painter: QPainter, frame: Frame, start: float, end: float) -> None:
+    def _draw_limits(self, painter: QPainter, frame: Frame, room: Room) -> None:
         theme, area = self._theme, frame.area
-        left, right = max(frame.x(start), area.left()), min(frame.x(end), area.right())
-        middle = 0.5 * (left + right)
-        if right - left >= 90:
-            tag(
-                painter,
-                theme,
-                "not observed",
-                theme.notice,
-                QPointF(middle - 40, area.bottom() - 20),
-            )
-            return
-        painter.save()
-        painter.translate(min(middle + 8, area.right() - 16), area.bottom() - 4)
-        painter.rotate(-90)
-        tag(painter, theme, "not observed", theme.notice, QPointF(0, -8))
-        painter.restore()
-
-    def _draw_limits(self, painter: QPainter, frame: Frame) -> None:
-        theme, area = self._theme, frame.area
-        edges = {True: area.left() + 4.0, False: area.left() + 4.0}
         for name, bound, _ in self._limits:
             text = f"{name} {bound_text(bound, self.shown)}"
             if frame.bottom <= bound <= frame.top:
                 at = round(frame.y(bound))
-                pen = QPen(QColor(theme.limit), 1.0, Qt.PenStyle.DashLine)
                 painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-                painter.setPen(pen)
+                painter.setPen(QPen(QColor(theme.limit), 1.0, Qt.PenStyle.DashLine))
                 painter.drawLine(QPointF(area.left(), at), QPointF(area.right(), at))
-                above = at - 20 > area.top()
-                tag(
-                    painter,
-                    theme,
-                    text,
-                    theme.limit,
-                    QPointF(area.left() + 4, at - 19 if above else at + 3),
-                )
-                continue
-            up = bound > frame.top
-            y = area.top() + 2 if up else area.bottom() - 19
-            box = tag(
-                painter, theme, f"{text} {'↑' if up else '↓'}", theme.limit, QPointF(edges[up], y)
-            )
-            edges[up] = box.right() + 4
+                above, below = at - tag_size(text)[1] - 2, at + 3.0
+                tops = [above, below] if above > area.top() else [below]
+            else:
+                up = bound > frame.top
+                text += " ↑" if up else " ↓"
+                ends = area.top() + 2.0, area.bottom() - tag_size(text)[1] - 2.0
+                tops = [*np.arange(*ends, 8.0).tolist(), ends[1]]
+                tops = tops if up else [sum(ends) - top for top in tops]
+            tag(painter, theme, text, theme.limit, room.find(*tag_size(text), tops).topLeft())
 
     def _draw_cursor(
         self, painter: QPainter, frame: Frame, time: float, at: float, value: float
@@ -368,6 +398,7 @@ class TimePlots(QWidget):
         self._theme = theme
         self._live = False
         self._gaps: Sequence[Stretch] = ()
+        self._pauses: Sequence[Stretch] = ()
         self._limits: Sequence[LimitInfo] = ()
         self.plots: dict[str, TimePlot] = {}
         self.viewport = Viewport()
@@ -385,7 +416,7 @@ class TimePlots(QWidget):
         """Show another run, from its beginning to its newest reading."""
         self.traces.show(run, ())
         self._live = live
-        self._gaps, self._limits = (), ()
+        self._gaps, self._pauses, self._limits = (), (), ()
         self.viewport.follow(ALL)
         for plot in self.plots.values():
             plot.hide()
@@ -407,6 +438,7 @@ class TimePlots(QWidget):
                 plot.chosen.connect(self.choose)
                 plot.hovered.connect(self.point_at)
                 plot.set_gaps(self._gaps)
+                plot.set_pauses(self._pauses)
                 plot.set_limits(self._limits)
                 plot.set_stretch(self.viewport.start, self.viewport.end)
                 plot.show()
@@ -434,6 +466,13 @@ class TimePlots(QWidget):
             self._gaps = tuple(gaps)
             for plot in self.plots.values():
                 plot.set_gaps(self._gaps)
+
+    def set_pauses(self, pauses: Sequence[Stretch]) -> None:
+        """Times in which the run was paused, s; infinity for the end of one that goes on."""
+        if tuple(pauses) != tuple(self._pauses):
+            self._pauses = tuple(pauses)
+            for plot in self.plots.values():
+                plot.set_pauses(self._pauses)
 
     def set_limits(self, limits: Sequence[LimitInfo]) -> None:
         """Limits of the run."""

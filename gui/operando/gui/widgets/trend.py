@@ -1,9 +1,8 @@
-"""A small trend of one quantity: a polyline without axes, broken where nothing was observed."""
+"""A small trend of one quantity: a polyline without axes, broken where nothing was measured."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,9 @@ from PyQt6.QtCore import QPointF, QRectF, QSize, Qt
 from PyQt6.QtGui import QColor, QFontMetricsF, QPainter, QPaintEvent, QPen, QPolygonF
 from PyQt6.QtWidgets import QSizePolicy, QWidget
 
+from operando.gui.models.traces import Stretch, pieces
 from operando.gui.theme import SMALL, SPACE, Theme
+from operando.gui.widgets.plot_style import pause_ground
 from operando.gui.widgets.style import font, mix
 
 Floats = npt.NDArray[np.float64]
@@ -22,33 +23,10 @@ MOST = 1600
 NOTHING = "no readings yet"
 
 
-def pieces(
-    time: Floats, value: Floats, gaps: Sequence[tuple[float, float]]
-) -> list[tuple[Floats, Floats]]:
-    """The stretches to draw: cut at every value that is not a number and across every gap.
-
-    time: s, ascending. value: same length. gaps: start and end, s.
-    """
-    if not len(time):
-        return []
-    bounds = {0, len(time)}
-    broken = np.flatnonzero(~np.isfinite(value))
-    bounds.update(int(index) for index in broken)
-    bounds.update(int(index) + 1 for index in broken)
-    for start, end in gaps:
-        middle = 0.5 * (start + end)
-        bounds.add(int(np.searchsorted(time, middle)))
-    cuts = sorted(bounds)
-    return [
-        (time[first:last], value[first:last])
-        for first, last in pairwise(cuts)
-        if last > first and np.isfinite(value[first])
-    ]
-
-
 class Trend(QWidget):
     """Voltage of a run since its beginning, with its lowest and highest value in words.
 
+    Gaps and pauses are shaded and, where there is room, named; no line crosses them.
     text_of: how a value is written, "4.20 V".
     """
 
@@ -59,7 +37,9 @@ class Trend(QWidget):
         self._text_of = text_of
         self._time: Floats = np.empty(0)
         self._value: Floats = np.empty(0)
-        self._gaps: tuple[tuple[float, float], ...] = ()
+        self._gaps: tuple[Stretch, ...] = ()
+        self._pauses: tuple[Stretch, ...] = ()
+        self._reached = -np.inf
         self._drawn_until = -np.inf
         self._dim = False
         self._small = font(SMALL, tabular=True)
@@ -83,10 +63,10 @@ class Trend(QWidget):
 
     def clear(self) -> None:
         """Show nothing."""
-        if len(self._time):
-            self._time, self._value, self._gaps = np.empty(0), np.empty(0), ()
-            self._drawn_until = -np.inf
-            self.update()
+        self._time, self._value = np.empty(0), np.empty(0)
+        self._gaps, self._pauses = (), ()
+        self._reached = self._drawn_until = -np.inf
+        self.update()
 
     def set_curve(self, time: Floats, value: Floats) -> None:
         """Replace what is there, but for points that arrived after the curve was made.
@@ -99,11 +79,16 @@ class Trend(QWidget):
         self._drawn_until = -np.inf
         self.update()
 
-    def set_gaps(self, gaps: Sequence[tuple[float, float]]) -> None:
-        """Draw no line across these. gaps: start and end, s."""
-        if tuple(gaps) != self._gaps:
-            self._gaps = tuple(gaps)
+    def set_gaps(self, gaps: Sequence[Stretch], pauses: Sequence[Stretch] = ()) -> None:
+        """Draw no line across these, s. The end of a pause that goes on is infinity."""
+        if (tuple(gaps), tuple(pauses)) != (self._gaps, self._pauses):
+            self._gaps, self._pauses = tuple(gaps), tuple(pauses)
             self.update()
+
+    def reach(self, time: float) -> None:
+        """The run has come to this time, s, though nothing may have been measured until then."""
+        self._reached = max(self._reached, time)
+        self._update_if_longer()
 
     def append(self, time: Sequence[float], value: Sequence[float | None]) -> None:
         """Add newly committed points. time: s, ascending. value: SI, None where not valid."""
@@ -114,10 +99,7 @@ class Trend(QWidget):
             return
         self._time = np.concatenate((self._time, times[new]))
         self._value = np.concatenate((self._value, values[new]))
-        # Drawn again only when it would look different: the end moved by half a pixel or more.
-        span = self.until - float(self._time[0])
-        if (self.until - self._drawn_until) * max(1, self.width()) > 0.5 * span:
-            self.update()
+        self._update_if_longer()
 
     def set_dim(self, dim: bool) -> None:
         """Draw the last known in grey."""
@@ -142,19 +124,18 @@ class Trend(QWidget):
             return found
         area = self._area()
         low, high = float(finite.min()), float(finite.max())
-        first, last = float(self._time[0]), float(self._time[-1])
-        across = area.width() / max(last - first, 1e-9)
+        first, across = float(self._time[0]), self._across()
         up = area.height() / max(high - low, 1e-3)
-        for time, value in pieces(self._time, self._value, self._gaps):
-            x = area.left() + (time - first) * across
-            y = area.bottom() - (value - low) * up
+        for start, stop in pieces(self._time, self._value, self._gaps, self._pauses):
+            x = area.left() + (self._time[start:stop] - first) * across
+            y = area.bottom() - (self._value[start:stop] - low) * up
             x, y = _thin(x, y)
             found.append(QPolygonF(list(map(QPointF, x.tolist(), y.tolist()))))
         return found
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802 - Qt's name
         """Draw the polyline and its two ends."""
-        self._drawn_until = self.until
+        self._drawn_until = self._end
         painter = QPainter(self)
         theme = self._theme
         area = self._area()
@@ -165,6 +146,7 @@ class Trend(QWidget):
             painter.drawText(QRectF(self.rect()), int(Qt.AlignmentFlag.AlignCenter), NOTHING)
             painter.end()
             return
+        self._shade(painter)
         painter.setPen(QPen(QColor(theme.grid), 1.0))
         bottom = round(area.bottom()) + 3.5
         painter.drawLine(QPointF(area.left(), bottom), QPointF(area.right(), bottom))
@@ -173,7 +155,10 @@ class Trend(QWidget):
         ink = mix(theme.faint, theme.surface, 0.7) if self._dim else tone
         painter.setPen(QPen(QColor(ink), 1.25))
         for polygon in polygons:
-            painter.drawPolyline(polygon)
+            if polygon.count() == 1:
+                painter.drawEllipse(polygon.at(0), 0.6, 0.6)
+            else:
+                painter.drawPolyline(polygon)
         if not self._dim:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor(tone))
@@ -186,20 +171,60 @@ class Trend(QWidget):
         painter.drawText(beside, self._text_of(float(finite.min())))
         painter.end()
 
+    @property
+    def _end(self) -> float:
+        """Where the time axis ends, s."""
+        ends = (end for _, end in self._pauses if np.isfinite(end))
+        return max(self.until, self._reached, *ends)
+
+    def _across(self) -> float:
+        """Pixels a second."""
+        return self._area().width() / max(self._end - float(self._time[0]), 1e-9)
+
+    def _update_if_longer(self) -> None:
+        """Draw again only when it would look different: the end moved by half a pixel or more."""
+        if not len(self._time):
+            return
+        span = self._end - float(self._time[0])
+        if (self._end - self._drawn_until) * max(1, self.width()) > 0.5 * span:
+            self.update()
+
+    def _shade(self, painter: QPainter) -> None:
+        theme, area = self._theme, self._area()
+        painter.setFont(self._small)
+        first, across = float(self._time[0]), self._across()
+        for stretches, text, ground, ink in (
+            (self._pauses, "paused", pause_ground(theme), theme.muted),
+            (self._gaps, "not observed", theme.gap, theme.notice),
+        ):
+            for start, end in stretches:
+                left, right = (
+                    area.left() + (min(max(time, first), self._end) - first) * across
+                    for time in (start, end)
+                )
+                box = QRectF(left, area.top(), max(right - left, 1.0), area.height())
+                painter.fillRect(box, QColor(ground))
+                if box.width() > self._metrics.horizontalAdvance(text) + SPACE:
+                    painter.setPen(QColor(ink))
+                    painter.drawText(box, int(Qt.AlignmentFlag.AlignCenter), text)
+
     def _area(self) -> QRectF:
         words = self._metrics.horizontalAdvance(self._text_of(-8.88)) + SPACE
         return QRectF(1.0, 4.0, max(8.0, self.width() - words - 2.0), max(4.0, self.height() - 9.0))
 
 
 def _thin(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """The lowest and highest of each pixel column, and the end."""
+    """The lowest and the highest of each pixel column as they followed each other, and the end.
+
+    Of a column beside an empty one its last or first as well: from there a line is seen to go.
+    """
     columns = np.floor(x).astype(np.int64)
     starts = np.flatnonzero(np.diff(columns, prepend=columns[0] - 1))
     if 2 * len(starts) >= len(x):
         return x, y
-    low, high = np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
-    # Down and up in turn, so that the strokes of neighbouring columns meet.
-    turned = np.arange(len(starts)) % 2 == 1
-    both = np.where(turned[:, np.newaxis], np.stack((high, low), 1), np.stack((low, high), 1))
-    across = np.repeat(x[starts], 2)
-    return np.append(across, x[-1]), np.append(both.ravel(), y[-1])
+    ends = np.append(starts[1:], len(x))
+    by_value = np.lexsort((y, columns))
+    apart = ends[:-1][np.diff(columns[starts]) > 1]
+    parts = by_value[starts], by_value[ends - 1], apart - 1, apart, [len(x) - 1]
+    kept = np.unique(np.concatenate(parts))
+    return x[kept], y[kept]

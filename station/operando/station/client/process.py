@@ -7,23 +7,75 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from queue import Empty, SimpleQueue
+from types import FrameType, TracebackType
+from typing import IO, Any, Self
 
 from operando.instruments.errors import BadInputError
+from operando.station.pipes import read_lines
+
+START = 180.0
+"""Wall s for a station to answer. One that waits for its instruments' locks, switches off what a
+killed station left on and meets instruments that keep silent takes about a minute."""
 
 END = 60.0
 """Wall s for a station to bring every run into its safe state and end."""
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let signals that Python handles wait: a process must not be born while nobody knows it."""
+    came: list[int] = []
+    before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            handler = None if number is None else signal.getsignal(number)
+            if number is None or isinstance(handler, int) or not callable(handler):
+                continue  # the system's own, which the new process is to inherit
+            before[number] = handler
+            signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
+
+
+class Lines:
+    """What a process writes, line by line, read by a thread so that waiting can end."""
+
+    def __init__(self, stream: IO[bytes], name: str) -> None:
+        self._stream = stream
+        self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._thread = read_lines(stream.fileno(), self._lines.put, name)
+
+    def next(self, until: float) -> str:
+        """The next line, "" at the end. Raises TimeoutError at `until` on the monotonic clock."""
+        try:
+            return self._lines.get(timeout=max(0.0, until - time.monotonic())).decode()
+        except Empty:
+            raise TimeoutError from None
+
+    def close(self) -> None:
+        """Close the stream of a process that has ended, unless one of its children holds it."""
+        self._thread.join(1.0)
+        if not self._thread.is_alive():
+            self._stream.close()
 
 
 class StationProcess:
     """`operando station` as a process; a context manager that ends what it started.
 
     bench: bench file, None for the built-in simulated lab. The process is in a session of its own:
-    it outlives the one that started it unless `close` is called.
-    Raises BadInputError with the station's own message when it does not start.
+    it outlives the one that started it unless `close` is called, or its start is interrupted.
+    Raises BadInputError when it does not start, after the station's own message, or not in time.
     """
 
     def __init__(
@@ -42,26 +94,37 @@ class StationProcess:
         words += ["--speed", f"{speed:g}"] if speed is not None else []
         words += ["--output", str(output)] if output is not None else []
         self._words = [*words, *options]
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: Lines | None = None
         self.url = ""
 
     def start(self) -> Self:
-        """Start it and wait until it answers."""
-        process = subprocess.Popen(
-            self._words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        self._process = process
-        for line in process.stdout:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                self.url = str(json.loads(line)["url"])
-                return self
-        self.close()
-        raise BadInputError("the station did not start; see its message above")
+        """Start it and wait until it answers, at most `START`.
+
+        Whatever ends the wait, Ctrl-C too, ends the station: it would belong to nobody.
+        """
+        try:
+            with uninterrupted():
+                process = self._process = subprocess.Popen(
+                    self._words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    start_new_session=True,
+                )
+                assert process.stdout is not None
+                self._lines = Lines(process.stdout, "station-lines")
+            self.url = _url(self._lines)
+        except TimeoutError:
+            self.close()
+            raise BadInputError(
+                f"the station did not answer within {START:g} s and was ended. Look at its "
+                "instruments and their cables, then start it in a terminal of its own, with "
+                "'operando station --bench BENCH', to see what it waits for"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+        return self
 
     @property
     def pid(self) -> int:
@@ -86,8 +149,8 @@ class StationProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        if self._lines is not None:
+            self._lines.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -99,3 +162,12 @@ class StationProcess:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _url(lines: Lines) -> str:
+    """The address that a station announces. Raises BadInputError, TimeoutError."""
+    until = time.monotonic() + START
+    while line := lines.next(until):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return str(json.loads(line)["url"])
+    raise BadInputError("the station did not start; see its message above")
