@@ -138,6 +138,20 @@ def test_a_source_meter_that_hangs_is_reported_as_not_verified_and_off_once_it_a
         bench.relay_opens_within(WATCHDOG_TIME)
 
 
+def watchdog_of(run: RunProcess) -> int:
+    """Process of the watchdog of a run."""
+    children = (Path("/proc") / str(run.pid) / "task" / str(run.pid) / "children").read_text()
+    return int(children.split()[0])
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or waits for nothing but to be counted."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def test_a_frozen_run_stays_guarded_after_it_came_back(bench: Bench) -> None:
     with bench.start() as run:
         run.signal(signal.SIGSTOP)
@@ -147,14 +161,15 @@ def test_a_frozen_run_stays_guarded_after_it_came_back(bench: Bench) -> None:
         wait_until(lambda: Record.open(folder).journal(Entry.PAUSED))
         run.signal(signal.SIGUSR2)
         wait_until(lambda: bench.process.relays()["smu1"])
+        watchdog = watchdog_of(run)
         run.signal(signal.SIGKILL)
         bench.relay_opens_within(WATCHDOG_TIME)
+        wait_until(lambda: has_ended(watchdog))  # it reads back before it goes
 
 
 def test_a_stopped_watchdog_ends_the_run(bench: Bench) -> None:
     with bench.start() as run:
-        children = (Path("/proc") / str(run.pid) / "task" / str(run.pid) / "children").read_text()
-        watchdog = int(children.split()[0])
+        watchdog = watchdog_of(run)
         os.kill(watchdog, signal.SIGSTOP)
         try:
             wait_until(lambda: not bench.process.relays()["smu1"])

@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 
-from operando.instruments.bench import Bench
+from operando.instruments.bench import PLAUSIBLE_VOLTAGES, Bench
 from operando.instruments.bench_file import load_bench
 from operando.station.client.models import CheckReport, RunRequest
 from operando.station.requests import check_request
 
-LAB = load_bench(Path(__file__).parents[2] / "examples" / "simulated-lab.toml")
+EXAMPLE = load_bench(Path(__file__).parents[2] / "examples" / "simulated-lab.toml")
 
 
 def bench(voltages: tuple[float, float]) -> Bench:
-    cells = {name: replace(cell, voltage_range=voltages) for name, cell in LAB.cells.items()}
-    return replace(LAB, cells=cells)
+    cells = {name: replace(cell, voltage_range=voltages) for name, cell in EXAMPLE.cells.items()}
+    return replace(EXAMPLE, cells=cells)
+
+
+LAB = bench(PLAUSIBLE_VOLTAGES)
+"""Without a stated range."""
 
 
 def check(on: Bench = LAB, limits: Any = None, **parameters: Any) -> CheckReport:

@@ -90,8 +90,8 @@ def test_a_hung_driver_thread_is_left_behind_and_the_output_switched_off(
             hang.set()
             return await running
 
-    threads = set(threading.enumerate())
     with simulated(bench.path) as process:
+        threads = set(threading.enumerate())
         try:
             run = run_coroutine(execute())
             assert hanging.is_set()

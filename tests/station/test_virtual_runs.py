@@ -424,9 +424,9 @@ def test_an_implausible_open_circuit_voltage_is_refused(lab: Lab) -> None:
     assert lab.charge_of_cell == pytest.approx(0.0, abs=1e-6)
 
 
-def test_a_window_beyond_the_instrument_is_refused_before_a_record_exists(lab: Lab) -> None:
-    recipe = write_recipe(lab.folder, 'window = ["2.5 V", "400 V"]')
-    with pytest.raises(UnsupportedError, match="400 V"):
+def test_a_current_beyond_the_instrument_is_refused_before_a_record_exists(lab: Lab) -> None:
+    recipe = write_recipe(lab.folder, 'charge_rate = "1000C"')
+    with pytest.raises(UnsupportedError, match=r"beyond its 1\.05 A"):
         lab.run(recipe)
     assert not list(lab.folder.glob("runs/*"))
 
