@@ -36,7 +36,7 @@ bytes a bin."""
 READINGS_PER_PIXEL: Final = 8
 """Readings up to which a viewport is read as it is. More cost reading."""
 MOST_READ: Final = 200_000
-"""Readings up to which a viewport is read as it is where the finest bins are wider than a pixel:
+"""Readings up to which a viewport is read as it is where the finest bins are wider than two pixels:
 where readings came much faster than the bins were made for. A fifth of a second."""
 POINTS_PER_PIXEL: Final = 4
 _UNSETTLED: Final = 65_536
@@ -225,7 +225,7 @@ class Pyramid:
         first, stop, inside = self._around(start, end)
         low, high = self._indices(start, end)
         cuts: list[_Cut] = []
-        if inside > (READINGS_PER_PIXEL * bins if high - low >= bins else MOST_READ):
+        if inside > (READINGS_PER_PIXEL * bins if 2 * (high - low) >= bins else MOST_READ):
             cuts = self._cuts(low, high, inside, bins)
         exact = not any(cut.first < cut.stop for cut in cuts)
         time, value = self._points(cuts, first, stop)
