@@ -84,7 +84,7 @@ def test_a_run_goes_through_the_station_and_ends_with_its_summary(lab: Lab) -> N
 def test_a_completed_run_exits_with_zero(lab: Lab) -> None:
     with lab.run(parameters=SHORT) as run:
         code, out, err = run.wait(100.0)
-    assert code == 0, err
+    assert code == 0, out + err
     assert summary(out)["state"] == "completed"
     assert summary(out)["steps"] == 2
 

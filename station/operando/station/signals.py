@@ -38,6 +38,8 @@ def signals_of(engine: Engine, *, virtual: bool) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            # A late SIGUSR1 must not end the process, which its default would do.
-            late = signal.SIG_IGN if handler is signal.SIG_DFL else handler
-            signal.signal(number, late)
+            # A late pause or resume must not end the process, which its default would do. Whatever
+            # else was not handled must end it again, and the processes that it starts.
+            late = number not in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)}
+            ignored = late and handler is signal.SIG_DFL
+            signal.signal(number, signal.SIG_IGN if ignored else handler)
