@@ -199,3 +199,25 @@ def test_a_recipe_that_would_cost_much_to_read_is_refused_unread(
         assert why in report.problems[0].message
 
     tell(tmp_path, story)
+
+
+def test_a_run_that_has_come_to_its_end_is_stopping_until_its_output_is_read_back(
+    tmp_path: Path,
+) -> None:
+    async def story(desk: Desk, engine: Engine, clock: Clock) -> None:
+        await desk.start("A1", REQUEST)
+        while of(desk).step_index < 4:
+            await clock.sleep(1.0)
+        seen = set()
+        while of(desk).state != "completed" or of(desk).stopping:
+            status = of(desk)
+            seen.add((status.state, status.output, status.stopping, status.attention))
+            await clock.sleep(0.002)
+        assert seen == {
+            ("running", "on", False, False),
+            ("completed", "on", True, False),
+        }
+        assert (of(desk).output, of(desk).attention) == ("off", False)
+        assert not relay(engine)
+
+    tell(tmp_path, story)

@@ -205,13 +205,14 @@ class Desk:
         tally, ahead = runner.tally, settled.preview
         state, off = runner.state.value, runner.verified_off
         behind = ahead.passed(tally.step_count, tally.elapsed)
+        ending = state not in UNDER_WAY and not off
         return status | {
             "state": state,
-            "output": "off" if off else "on" if state in UNDER_WAY else "unknown",
+            "output": "off" if off else "on",
             "output_at": None,
-            "stopping": bool(run.stop_reason) and state in UNDER_WAY,
+            "stopping": ending or (bool(run.stop_reason) and state in UNDER_WAY),
             "reason": runner.reason or run.stop_reason,
-            "attention": state in SERIOUS or not (off or state in UNDER_WAY),
+            "attention": state in SERIOUS,
             "run": run.folder.name,
             "started": run.started,
             "elapsed": max(0.0, self._engine.clock.now() - tally.start),

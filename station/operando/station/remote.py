@@ -212,7 +212,8 @@ class _Watcher:
             if status.run != self._run:
                 return None
             self._status = status
-            if status.state not in UNDER_WAY:
+            # The state is told at once, the record is closed a moment later.
+            if status.state not in UNDER_WAY and Record.open(self._folder).state != "running":
                 return status
 
     def _pass_on(self) -> None:

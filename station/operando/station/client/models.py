@@ -102,8 +102,8 @@ class ChannelStatus(_Model):
     output: of its potentiostat. While no run is under way it is what was read back at `output_at`,
     Unix time, s, and nobody has looked since; None when it was not read back by this station.
     reason: why the run is in this state, in words. attention: a trip, fault or killed run that
-    nobody has acknowledged; no run starts before that. stopping: an abort was asked for and the
-    output is not read back yet.
+    nobody has acknowledged; no run starts before that. stopping: the run is to end or has come
+    to its end, and the output is not read back yet.
     run: identifier of the run under way or of the last one; its record bears the same name.
     title: of the recipe, or its protocol. started: Unix time, s, of the run's time 0 by the
     laboratory's clock, as in `RunSummary`. elapsed: s of laboratory time since the run began.
