@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from operando.simulators.cell import Regulation, SimulatedCell
+from operando.simulators.cell import Regulation, SimulatedCell, cycle
 
 CYCLE_TEMPERATURE = 303.15
 
@@ -98,10 +98,11 @@ def test_a_small_pulse_shows_the_butler_volmer_slope_and_the_ohmic_parts() -> No
     cell.source_current(now, pulse, 5.0)
     measured = (cell.terminal(now).voltage - rest) / pulse
     ohmic = (
-        p.separator_thickness / p.separator_conductivity
-        + p.cathode_ionic_resistance / 3.0
-        + p.counter_resistance
+        p.separator_thickness / p.separator_conductivity + p.cathode_ionic_resistance / 3.0
     ) / p.area
+    # The interphase on lithium has grown since assembly.
+    ohmic += cell.state(now).counter_resistance
+    assert cell.state(now).counter_resistance > p.counter_resistance / p.area
     assert measured - ohmic == pytest.approx(cell.charge_transfer_resistance(now), rel=1e-3)
 
 
@@ -130,12 +131,14 @@ def test_capacity_falls_with_rate(name: str) -> None:
 
 
 def test_most_of_the_rate_loss_comes_from_diffusion() -> None:
-    # Without any ohmic or charge-transfer resistance the slow solid still costs more than half.
+    # Without any ohmic or charge-transfer resistance the slow solid still costs as much.
     nominal = SimulatedCell.from_preset("ncm811-caec").parameters
     ideal = replace(
         nominal,
         charge_transfer_resistance=1e-5,
-        coating_resistance=0.0,
+        coating_thickness=0.0,
+        space_charge_resistance=0.0,
+        electronic_conductivity=0.0,  # through a separator of a micrometre it would be a short
         separator_thickness=1e-6,
         cathode_ionic_resistance=0.0,
         counter_resistance=1e-6,
@@ -150,8 +153,8 @@ def test_most_of_the_rate_loss_comes_from_diffusion() -> None:
             now = run_to(cell, now, 2.5, rate(cell, c_rate))
             capacities.append(before - cell.charge_passed(now))
         losses.append(1.0 - capacities[1] / capacities[0])
-    assert losses[1] > 0.5 * losses[0]
-    assert losses[1] < losses[0]
+    # At 1C the open-circuit curve leaves so much room above 2.5 V that resistance costs nothing.
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
 
 
 def test_part_of_the_first_cycle_loss_returns_when_the_discharge_is_slow() -> None:
@@ -228,22 +231,20 @@ def test_cycling_costs_contact_and_grows_the_cathode_interphase() -> None:
     state = cell.state(now)
     assert 0.9 < state.contact_fraction < 1.0
     assert state.interphase_thickness > 0.0
-    assert state.connected_fraction == 1.0
-    assert state.void_fraction == 0.0
+    assert 0.999 < state.connected_fraction < 1.0
+    assert 0.0 <= state.void_fraction < 0.02  # C/2 is just beyond what creep replenishes
 
 
-@pytest.mark.parametrize(("name", "retention"), [("ncm811-caec", 81.0), ("ncm811-lno", 74.2)])
+@pytest.mark.parametrize(
+    ("name", "retention"), [("ncm811-caec", 81.0), ("ncm811-lno", 74.2), ("ncm811-bare", 69.1)]
+)
 def test_a_hundred_cycles_keep_their_calibration(name: str, retention: float) -> None:
     cell = SimulatedCell.from_preset(name)
-    now, current, capacities = 0.0, rate(cell, 0.5), []
-    for cycle in range(102):
-        current = rate(cell, 0.1 if cycle < 2 else 0.5)  # two formation cycles
-        now = run_to(cell, now, 4.25, current, down_to=rate(cell, 0.05), every=10.0)
-        before = cell.charge_passed(now)
-        now = run_to(cell, now, 2.5, current, every=10.0)
-        capacities.append(before - cell.charge_passed(now))
-    assert 100.0 * capacities[-1] / capacities[2] == pytest.approx(retention, abs=2.0)  # V-09
-    loss = [a - b for a, b in pairwise(capacities[2:])]
+    first = list(cycle(cell, 0.0, lower=2.5, upper=4.25, rate=0.1, cycles=2))
+    aged = cycle(cell, first[-1].end, lower=2.5, upper=4.25, rate=0.5, cutoff_rate=0.05, cycles=100)
+    capacities = [c.discharged for c in aged]
+    assert 100.0 * capacities[-1] / capacities[0] == pytest.approx(retention, abs=2.0)  # V-09
+    loss = [a - b for a, b in pairwise(capacities)]
     assert min(loss) > 0.0
 
 

@@ -95,7 +95,7 @@ def test_a_steady_profile_in_a_graded_medium_is_conserved() -> None:
     assert max(composition) - min(composition) < 1e-3
 
 
-@pytest.mark.parametrize(("rate", "allowed"), [(0.1, 1e-4), (2.0, 3e-4)])
+@pytest.mark.parametrize(("rate", "allowed"), [(0.1, 2e-4), (2.0, 3e-4)])
 def test_a_hundredfold_tolerance_changes_little(
     monkeypatch: pytest.MonkeyPatch, rate: float, allowed: float
 ) -> None:
@@ -155,7 +155,7 @@ def test_the_exchange_current_is_positive_at_any_lithium_content(surface: float)
 
 
 def test_an_hour_of_charge_takes_hundreds_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Cost in steps, which every machine counts alike; 1,447 when this was written.
+    # Cost in steps, which every machine counts alike; 380 when this was written.
     taken = count_steps(monkeypatch)
     cell = SimulatedCell.from_preset("ncm811-caec")
     one_c = cell.nominal_capacity / 3600.0
@@ -163,7 +163,7 @@ def test_an_hour_of_charge_takes_hundreds_of_steps(monkeypatch: pytest.MonkeyPat
     cell.source_voltage(7200.0, 2.5, one_c)
     cell.open_circuit(10800.0)
     cell.terminal(12000.0)
-    assert 300 < len(taken) < 1800
+    assert 200 < len(taken) < 450
 
 
 def count_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
@@ -222,7 +222,9 @@ def test_equations_that_never_satisfy_their_tolerance_are_still_followed_to_the_
     assert len(taken) < 100_000
 
 
-def test_leniency_tells_abuse_from_ordinary_use() -> None:
+def test_leniency_tells_abuse_from_ordinary_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    # With a tenth of the steps that are granted, ordinary use still needs none of the leniency.
+    monkeypatch.setattr(simulated, "PATIENCE", 300)
     cell = SimulatedCell.from_preset("ncm811-lno")
     one_c = cell.nominal_capacity / 3600.0
     now = 0.0
@@ -235,7 +237,7 @@ def test_leniency_tells_abuse_from_ordinary_use() -> None:
     cell.terminal(now)
     assert cell.leniency == 1.0
     cell.source_voltage(now, 21.0, 1.0)
-    cell.terminal(now + DAY)
+    cell.terminal(now + 30.0 * DAY)
     assert cell.leniency > 1.0
 
 

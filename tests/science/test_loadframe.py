@@ -58,6 +58,7 @@ def test_a_zero_strain_counter_electrode_lets_the_pressure_fall_on_charge(
 def test_the_swing_reverses_on_discharge(caec: CellParameters) -> None:
     stack, swing, _ = charged(caec)
     cell = stack.cell
+    assert isinstance(cell, SimulatedCell)
     cell.source_voltage(9.0 * HOURS, 2.5, cell.nominal_capacity / (10.0 * HOURS))
     after = stack.pressure(13.0 * HOURS)
     assert 8e6 < after < 8e6 + 0.7 * swing

@@ -11,7 +11,7 @@ from operando.instruments.bench import Bench, InstrumentEntry
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.wires import Peer, Switchboard
-from operando.simulators.cell import SimulatedCell
+from operando.simulators.cell import AnyCell, cell_from_preset
 from operando.simulators.cell import presets as cell_presets
 from operando.simulators.faults import FaultyPeer
 from operando.simulators.loadframe import LoadFrame
@@ -57,7 +57,7 @@ class SimulatedBench:
             raise BadInputError(
                 f"{bench.path}: no instrument has a table [instruments.NAME.simulated]"
             )
-        self.cells: dict[str, SimulatedCell] = {}
+        self.cells: dict[str, AnyCell] = {}
         self.frames: dict[str, LoadFrame] = {}
         frame_options = self._frame_options()
         for entry in self._entries.values():
@@ -163,10 +163,8 @@ class SimulatedBench:
         if not described.preset:
             raise BadInputError(f"{described.where}: cell {name} is simulated and needs a `preset`")
         try:
-            cell = SimulatedCell.from_preset(
-                described.preset, seed=described.seed, start=self._start
-            )
-        except KeyError as error:
+            cell = cell_from_preset(described.preset, seed=described.seed, start=self._start)
+        except (KeyError, ValueError) as error:
             raise BadInputError(f"{described.where}: {error.args[0]}") from error
         self.cells[name] = cell
         try:
@@ -177,7 +175,7 @@ class SimulatedBench:
     @staticmethod
     def presets() -> dict[str, str]:
         """Presets of simulated cells: name to description in one line."""
-        return cell_presets()
+        return cell_presets(None)
 
     def _build_device(self, name: str, entry: InstrumentEntry) -> None:
         simulated = entry.simulated

@@ -2,14 +2,17 @@
 
 import math
 
-from operando.simulators.cell import SimulatedCell
+from operando.simulators.cell.lithium import LithiumCell
+from operando.simulators.cell.port import Cell
+from operando.simulators.cell.simulated import SimulatedCell
 
 PISTON_AREA = 1.3273e-4
 """Area of the 13 mm die, m2: seed 002 section 2.3 line 78."""
 
-PRELOAD = 8e6 * PISTON_AREA
-"""Force after assembly, N: 8 MPa. A cap torque of 5 N m (seed 002 section 2.3 line 78) is about
-6-9 MPa for a 20-30 mm thread with a friction coefficient of 0.2 (assumed)."""
+PRESSURE = 8e6
+"""Pressure after assembly, Pa, of a cell that states none. A cap torque of 5 N m (Kim et al.,
+Energy Storage Materials 2026, 105167, section 2.3) is about 6-9 MPa for a 20-30 mm thread with a
+friction coefficient of 0.2 (assumed)."""
 
 STIFFNESS = 1e7
 """Stiffness of the frame, N/m: 10 N/um, plausible between 1 and 50 (assumed)."""
@@ -28,15 +31,17 @@ class LoadFrame:
     """Load frame of finite stiffness in series with the stack.
 
     The force depends on the state of the cell and on time only; asking for it changes nothing.
+    A cell on which pressure acts is told it, and the stiffness, when it is clamped, and follows the
+    pressure by itself from there on: it acts on its ageing.
     """
 
     def __init__(
         self,
-        cell: SimulatedCell,
+        cell: Cell,
         *,
         stiffness: float = STIFFNESS,
         stack_stiffness: float | None = None,
-        preload: float = PRELOAD,
+        preload: float | None = None,
         area: float = PISTON_AREA,
         thermal_pressure: float = THERMAL_PRESSURE,
         relaxation: float = RELAXATION,
@@ -46,11 +51,14 @@ class LoadFrame:
 
         stiffness: of the frame, N/m; 0 is a frame that keeps the force constant.
         stack_stiffness: of pellet and electrodes, N/m, in series with the frame; None is rigid.
-        preload: force at the start, N. area: of the piston, m2.
+        preload: force at the start, N; None presses with the stack pressure that the cell
+        states. area: of the piston, m2.
         thermal_pressure: Pa/K, against the temperature at the start.
         relaxation: share of the preload lost per decade of time; 0 switches it off.
         start: laboratory time of clamping, s; None is the time of the cell's assembly.
         """
+        if preload is None:
+            preload = float(getattr(cell, "stack_pressure", PRESSURE)) * area
         for name, value in (("stiffness", stiffness), ("preload", preload)):
             if not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"{name} must be finite and not negative, not {value!r}")
@@ -71,6 +79,12 @@ class LoadFrame:
             self.stiffness = 1.0 / (1.0 / stiffness + 1.0 / stack_stiffness)
         self.start = cell.assembled_at if start is None else start
         self._temperature = cell.temperature
+        if isinstance(cell, SimulatedCell | LithiumCell):
+            # The cell ages under this pressure. What temperature and creep of the stack add is
+            # left out there: parts in a hundred, and they would have to be told step by step.
+            cell.set_stack_pressure(
+                max(self.start, cell.time), preload / area, self.stiffness / area
+            )
 
     def force(self, now: float) -> float:
         """Return the force on the stack at a laboratory time (s), N; never negative."""

@@ -1,1 +1,1 @@
-"""The papers' results, measured through the bench. Nothing is here yet."""
+"""The papers' results, measured through the bench: targets, measurements, verdicts, the fit."""

@@ -1,31 +1,32 @@
 """Lithium diffusion in a sphere with composition-dependent diffusivity, implicit in time.
 
-Finite volumes around nodes that reach from the centre to the surface, so that the surface
-composition is itself an unknown. The nodes lie closer together towards the surface, where a
-change of current is felt first. One step is one tridiagonal elimination from the centre outwards;
-what remains at the surface is affine in the flux, so that any electrode law (given current, given
-voltage) closes the system as one scalar equation.
+Finite volumes from the centre to the surface, thinner towards the surface, where a change of
+current is felt first; the last is a thin shell whose composition is that of the surface. Each
+volume's mean stands where the square of the radius has its mean, and gradients are taken over the
+square of the radius: a steadily charged sphere, whose profile is a parabola, is met exactly by any
+number of volumes. One step is one tridiagonal elimination from the centre outwards; what remains
+at the surface is affine in the flux, so that any electrode law (given current, given voltage)
+closes the system as one scalar equation.
 """
 
 import itertools
 from collections.abc import Callable
 
-TABLE_SIZE = 4000
-TABLE_LOW, TABLE_HIGH = 0.0, 1.05
-"""Range of lithium content over which material functions are tabulated; constant outside."""
+TABLE_SIZE = 500
+TABLE_HIGH = 1.05
+"""Material functions are tabulated over lithium contents from 0 to this; constant outside."""
 
-_SCALE = TABLE_SIZE / (TABLE_HIGH - TABLE_LOW)
-_OFFSET = TABLE_LOW * _SCALE
+_SCALE = TABLE_SIZE / TABLE_HIGH
 
 Table = tuple[list[float], list[float]]
-"""Straight pieces of a material function over u = (x - TABLE_LOW) * _SCALE: values at u = 0 of
+"""Straight pieces of a material function over u = x * _SCALE: values at u = 0 of
 their continuations, and slopes. The piece of a u is the one at int(u)."""
 
 
 def tabulate(function: Callable[[float], float]) -> Table:
-    """Return a function sampled evenly between TABLE_LOW and TABLE_HIGH, one spare entry."""
-    width = (TABLE_HIGH - TABLE_LOW) / TABLE_SIZE
-    values = [function(TABLE_LOW + i * width) for i in range(TABLE_SIZE + 1)]
+    """Return a function sampled evenly between 0 and TABLE_HIGH, one spare entry."""
+    width = TABLE_HIGH / TABLE_SIZE
+    values = [function(i * width) for i in range(TABLE_SIZE + 1)]
     slopes = [*(b - a for a, b in itertools.pairwise(values)), 0.0]
     return [v - k * s for k, (v, s) in enumerate(zip(values, slopes, strict=True))], slopes
 
@@ -38,6 +39,7 @@ class Sphere:
         "_free",
         "_geometry",
         "_inwards",
+        "_outer",
         "_pull",
         "nodes",
         "radius",
@@ -45,33 +47,43 @@ class Sphere:
     )
 
     def __init__(
-        self, radius: float, diffusivity: Callable[[float], float], *, nodes: int, grading: float
+        self,
+        radius: float,
+        diffusivity: Callable[[float], float],
+        *,
+        nodes: int,
+        grading: float,
+        shell: float = 1.0 / 300.0,
     ) -> None:
         """Build the grid.
 
         radius: m. diffusivity: m2/s over lithium content, before any common factor.
-        nodes: number of unknowns. grading: ratio of neighbouring node distances, < 1 refines
-            towards the surface.
+        nodes: number of volumes. grading: ratio of neighbouring thicknesses, < 1 refines towards
+            the surface. shell: thickness of the last volume over the radius.
         """
         steps = [grading**i for i in range(nodes - 1)]
-        total = sum(steps)
-        positions = [0.0]
-        for step in steps:
-            positions.append(positions[-1] + radius * step / total)
-        positions[-1] = radius
-        faces = [0.5 * (a + b) for a, b in itertools.pairwise(positions)]
-        edges = [0.0, *faces, radius]
+        total = sum(steps) / (1.0 - shell)
+        edges = [0.0, *itertools.accumulate(step / total for step in steps)]
+        edges[-1] = 1.0 - shell
+        edges.append(1.0)
         self.radius = radius
         self.nodes = nodes
-        # Share of each cell in the volume of the sphere; they sum to 1.
-        self.volumes = [(b**3 - a**3) / radius**3 for a, b in itertools.pairwise(edges)]
+        # Share of each volume in the sphere; they sum to 1.
+        self.volumes = [b**3 - a**3 for a, b in itertools.pairwise(edges)]
+        # Mean of the square of the radius in each volume; the shell stands for the surface.
+        squares = [
+            0.6 * (b**5 - a**5) / v
+            for (a, b), v in zip(itertools.pairwise(edges), self.volumes, strict=True)
+        ]
+        squares[-1] = 1.0
         # Exchange between neighbours is diffusivity times this, in 1/m2.
         self._geometry = [
-            3.0 * face**2 / (radius**3 * (b - a))
-            for face, a, b in zip(faces, positions, positions[1:], strict=False)
+            6.0 * face**3 / (radius * radius * (b - a))
+            for face, (a, b) in zip(edges[1:-1], itertools.pairwise(squares), strict=True)
         ]
         self._diffusivity = tabulate(diffusivity)
         self._inwards = self.volumes[::-1]
+        self._outer = range(1, nodes)
         # Of the last elimination: x_i = free_(i+1) + pull_(i+1) x_(i+1); the first is not used.
         self._free = [0.0] * nodes
         self._pull = [0.0] * nodes
@@ -82,10 +94,10 @@ class Sphere:
 
     def average(self, table: Table, composition: list[float]) -> float:
         """Return the volume average of a tabulated function of composition."""
-        total = 0.0
+        total, scale = 0.0, _SCALE
         bases, slopes = table
         for v, x in zip(self.volumes, composition, strict=True):
-            u = x * _SCALE - _OFFSET
+            u = x * scale
             if u < 0.0:
                 u = 0.0
             elif u > TABLE_SIZE:
@@ -122,20 +134,19 @@ class Sphere:
         exchange = weight * factor
         bases, slopes = self._diffusivity
         free, pull = self._free, self._pull
-        half, offset = 0.5 * _SCALE, _OFFSET
-        x, w = now[0], before[0]
+        half = 0.5 * _SCALE
+        outwards, earlier = iter(now), iter(before)
+        x, w = next(outwards), next(earlier)
         here = x + ratio * (x - w)
         history = c1 * x - c2 * w
         g = q = held = 0.0
-        i = 0
-        for volume, geometric in zip(self.volumes, self._geometry, strict=False):
+        for i, volume, geometric, x, w in zip(
+            self._outer, self.volumes, self._geometry, outwards, earlier, strict=False
+        ):
             # The diffusivity between two nodes is taken at their mean composition, extrapolated
             # to the end of the step, which keeps the step linear and of second order.
-            i1 = i + 1
-            x = now[i1]
-            w = before[i1]
             there = x + ratio * (x - w)
-            u = half * (here + there) - offset
+            u = half * (here + there)
             if u < 0.0:
                 u = 0.0
             elif u > TABLE_SIZE:
@@ -146,12 +157,11 @@ class Sphere:
             g = geometric * exchange * (bases[k] + u * slopes[k])
             kept = volume + held
             d = kept + g
-            free[i1] = q = right / d
-            pull[i1] = p = g / d
+            free[i] = q = right / d
+            pull[i] = p = g / d
             held = p * kept
             history = c1 * x - c2 * w
             here = there
-            i = i1
         volume = self.volumes[-1]
         d = volume + held
         return (volume * history + g * q) / d, weight / d
@@ -164,13 +174,13 @@ class Sphere:
         """
         x = surface
         composition = []
-        total = 0.0
+        total, scale = 0.0, _SCALE
         bases, slopes = table
         # At the centre there is nothing further in: the last pair is not used.
         free_nodes, pulls = reversed(self._free), reversed(self._pull)
         for volume, free, pull in zip(self._inwards, free_nodes, pulls, strict=True):
             composition.append(x)
-            u = x * _SCALE - _OFFSET
+            u = x * scale
             if u < 0.0:
                 u = 0.0
             elif u > TABLE_SIZE:

@@ -2,6 +2,7 @@
 
 import math
 
+from operando.simulators.cell.ageing import Ageing
 from operando.simulators.cell.diffusion import Sphere, tabulate
 from operando.simulators.cell.materials import (
     FARADAY,
@@ -10,20 +11,14 @@ from operando.simulators.cell.materials import (
     ncm811_strain,
 )
 from operando.simulators.cell.parameters import CellParameters
-from operando.simulators.cell.state import Branch, Point, Regulation
+from operando.simulators.cell.state import Branch, Point, Regulation, Wear
 
-NODES = 22
-GRADING = 0.82
-"""Grid of the particle: with the last distance R/350, 1 s after a step of current is resolved."""
+NODES = 9
+GRADING = 0.62
+"""Grid of the particle: with a last shell of R/300, 1 s after a step of current is resolved."""
 
 EXCHANGE_FLOOR = 1e-3
 """Keeps the exchange current positive where x (1 - x) vanishes; in units of x (1 - x)."""
-
-LEAST_CONTACT = 1e-3
-"""Contact fraction below which the model does not go: further loss would end in a division by 0."""
-
-LEAST_CONNECTED = 0.05
-"""Connected fraction below which the model does not go: a cell without cathode is no cell."""
 
 
 class Electrochemistry:
@@ -33,6 +28,7 @@ class Electrochemistry:
         """Take the parameters and tabulate their material functions."""
         p = parameters
         self.parameters = p
+        self.ageing = Ageing(p)
         active_mass = p.active_loading * p.area
         self.sphere = Sphere(
             p.particle_radius, self._plateau_diffusivity, nodes=NODES, grading=GRADING
@@ -41,10 +37,15 @@ class Electrochemistry:
         self.capacity = p.charge_per_lithiation * active_mass
         self.cathode_height = p.active_loading / p.crystal_density * p.cathode_accommodation
         self.ohmic = 0.0
+        self._area = p.area
+        self._film = p.fresh_film / p.area
+        self._film_growth = p.interphase_resistance / p.area
         self._strain = tabulate(ncm811_strain())
-        self._onset_voltage = p.interphase_onset - p.counter_potential
+        self._plated_height = p.counter_expansion / p.area
         self._formation_charge = p.formation_charge * active_mass
         self._assembled_offset = p.assembled_potential - self.potential(p.initial_lithiation)
+        self._counter_potential = p.counter_potential
+        self._fresh_strain = self.sphere.average(self._strain, [p.initial_lithiation] * NODES)
         self.set_temperature(p.reference_temperature)
 
     def _plateau_diffusivity(self, lithiation: float) -> float:
@@ -63,7 +64,7 @@ class Electrochemistry:
 
         self._thermal_voltage = GAS_CONSTANT * kelvin / FARADAY
         # Butler-Volmer with equal transfer coefficients: the slope at zero current is RT / (F i0).
-        slope = (p.charge_transfer_resistance - p.coating_resistance) / p.area
+        slope = p.charge_transfer_resistance / p.area
         exchange = GAS_CONSTANT * reference / FARADAY / slope
         exchange /= _exchange_shape(p.charge_transfer_lithiation)
         self._exchange = exchange * faster(p.charge_transfer_activation_energy)
@@ -71,18 +72,28 @@ class Electrochemistry:
         electrolyte = faster(p.electrolyte_activation_energy) * reference / kelvin
         ionic = p.separator_thickness / p.separator_conductivity
         ionic += p.cathode_ionic_resistance / 3.0
-        counter = p.counter_resistance / faster(p.counter_activation_energy)
-        self.ohmic = (ionic / electrolyte + counter) / p.area
+        self.ohmic = ionic / electrolyte / p.area
+        colder = 1.0 / faster(p.counter_activation_energy) / p.area
+        self._counter = p.counter_resistance * colder
+        self._counter_growth = p.counter_interphase_resistance * colder
         self._diffusion_factor = faster(p.diffusivity_activation_energy)
-        self._interphase_rate = p.interphase_growth * faster(p.interphase_activation_energy)
+        self.ageing.set_temperature(kelvin)
 
     def fresh(self, time: float) -> Point:
         """Return the state of the cell as assembled at a time (s), at open circuit."""
-        p = self.parameters
-        x = [p.initial_lithiation] * NODES
-        voltage = self.rest_voltage(p.initial_lithiation, 0.0)
-        strain = self.sphere.average(self._strain, x)
-        return Point(time, x, 0.0, voltage, 0.0, 0.0, 0.0, strain, 1.0, 1.0, 0.0)
+        x0 = self.parameters.initial_lithiation
+        voltage = self.rest_voltage(x0, 0.0)
+        wear = self.ageing.fresh()
+        resistance = self.ohmic + self.counter_resistance(wear) + self.film_resistance(0.0, wear[0])
+        return Point(
+            time, [x0] * NODES, x0, 0.0, 0.0, voltage, 0.0, 0.0, 0.0, 0.0, 0.0, self._fresh_strain,
+            resistance, 0.0, voltage + self.parameters.counter_potential, wear,
+        )  # fmt: skip
+
+    def height(self, point: Point) -> float:
+        """Return what both electrodes have gained in thickness since assembly, m."""
+        plated = self._plated_height * (point.charge - point.leaked)
+        return plated + (point.strain - self._fresh_strain) * self.cathode_height
 
     def rest_voltage(self, lithiation: float, positive: float) -> float:
         """Return the voltage (V) without current at a surface lithium content.
@@ -97,13 +108,31 @@ class Electrochemistry:
         return voltage
 
     def resistance(self, point: Point) -> float:
-        """Return all of the cell that is ohmic, ohm: separator, ions' way, counter, films."""
-        return self.ohmic + self.film_resistance(point.interphase, point.contact)
+        """Return all of the cell that is ohmic, ohm: electrolyte, counter electrode and films."""
+        wear = point.wear
+        return (
+            self.ohmic
+            + self.counter_resistance(wear)
+            + self.film_resistance(wear.interphase, wear.contact)
+        )
+
+    def counter_resistance(self, wear: Wear) -> float:
+        """Return the resistance of the counter electrode, interphase and voids included, ohm."""
+        grown = self._counter_growth * math.sqrt(wear.counter_square)
+        return (self._counter + grown) / (1.0 - wear.void)
 
     def film_resistance(self, interphase: float, contact: float) -> float:
-        """Return the resistance of coating and cathode interphase (thickness in m), ohm."""
-        p = self.parameters
-        return (p.coating_resistance + p.interphase_resistance * interphase) / p.area / contact
+        """Return what coating, bare contact and interphase (thickness in m) add to the arc, ohm."""
+        return (self._film + self._film_growth * interphase) / contact
+
+    def _formed(self, point: Point) -> float:
+        """Return the share of a side current that reaches the cathode's lithium.
+
+        Before the first charge it meets the surface state that makes the voltage of a cell as
+        assembled: it sets in with the formation.
+        """
+        passed = point.positive / self._formation_charge
+        return 1.0 if passed > 40.0 else 1.0 - math.exp(-passed)
 
     def exchange_current(self, lithiation: float, contact: float, connected: float) -> float:
         """Return the exchange current of the cathode at a surface lithium content, A."""
@@ -117,37 +146,70 @@ class Electrochemistry:
 
     def instant_voltage(self, point: Point, current: float) -> float:
         """Return the voltage (V) right after a change of current (A), before anything diffuses."""
-        surface = point.x[-1]
-        exchange = 2.0 * self.exchange_current(surface, point.contact, point.connected)
+        inner = current - point.side
+        return self.voltage_at(point.x[-1], point.positive, inner, point.wear, point.resistance)
+
+    def voltage_at(
+        self, surface: float, positive: float, inner: float, wear: Wear, resistance: float
+    ) -> float:
+        """Return the voltage (V) at a surface lithium content and a current in the cell (A)."""
+        exchange = 2.0 * self._exchange * wear[0] * wear[1] * _exchange_shape(surface)
         return (
-            self.rest_voltage(surface, point.positive)
-            + 2.0 * self._thermal_voltage * math.asinh(current / exchange)
-            + current * self.resistance(point)
+            self.rest_voltage(surface, positive)
+            + 2.0 * self._thermal_voltage * math.asinh(inner / exchange)
+            + inner * resistance
         )
 
     def instant_current(self, point: Point, branch: Branch) -> float:
         """Return the current (A) right after a change to a held voltage."""
         surface, positive = (point.x[-1], 0.0), (point.positive, 0.0)
-        return self._hold(branch, point, surface, positive, point.current)
+        side, wear = point.side, point.wear
+        inner = self._hold(
+            branch.level - side * branch.resistance,
+            self._exchange * wear[0] * wear[1],
+            point.resistance + branch.resistance,
+            surface,
+            positive,
+            point.current - side,
+        )
+        return inner + side
+
+    def held_current(
+        self, surface: float, point: Point, resistance: float, branch: Branch, guess: float
+    ) -> float:
+        """Return the current (A) of a held voltage at a surface lithium content.
+
+        point: where the step began. resistance: of the cell, ohm. guess: A.
+        """
+        side, wear = point.side, point.wear
+        inner = self._hold(
+            branch.level - side * branch.resistance,
+            self._exchange * wear[0] * wear[1],
+            resistance + branch.resistance,
+            (surface, 0.0),
+            (point.positive, 0.0),
+            guess - side,
+        )
+        return inner + side
 
     def _hold(
         self,
-        branch: Branch,
-        point: Point,
+        level: float,
+        exchange: float,
+        resistance: float,
         surface: tuple[float, float],
         positive: tuple[float, float],
         guess: float,
     ) -> float:
-        """Return the current (A) at which the source's voltage is the one held.
+        """Return the current inside the cell (A) at which a voltage (V) is the one held.
 
+        exchange: of the cathode before its shape, A. resistance: with the leads, ohm.
         surface: (a, b), lithium content at the surface a - b * current.
-        positive: (p, w), charge in charging direction p + w * max(current, 0).
-        guess: where the search begins, A.
+        positive: (a, b), charge passed in charging a + b * current, C. guess: A.
         """
         free, response = surface
         passed, weight = positive
-        exchange = 2.0 * self._exchange * point.contact * point.connected
-        resistance = self.resistance(point) + branch.resistance
+        exchange *= 2.0
         thermal = 2.0 * self._thermal_voltage
         slope_of = self.potential.slope
         low, high = -math.inf, math.inf
@@ -159,7 +221,7 @@ class Electrochemistry:
                 self.rest_voltage(x, passed + weight * max(current, 0.0))
                 + thermal * math.asinh(current / scale)
                 + current * resistance
-                - branch.level
+                - level
             )
             if deviation > 0.0:
                 high = current
@@ -172,7 +234,7 @@ class Electrochemistry:
             if not low < trial < high and math.isfinite(low + high):
                 # The voltage rises with the current, so that the answer lies between the bounds.
                 trial = 0.5 * (low + high)
-            last = abs(trial - current) <= 1e-16 + 1e-8 * abs(current)
+            last = abs(trial - current) <= 1e-16 + 1e-7 * abs(current)
             current = trial
             if last:
                 # Newton's rule squares the relative error: what is left is rounding.
@@ -186,8 +248,11 @@ class Electrochemistry:
             None makes a step of first order.
         branch: what the source holds during the step.
         """
-        contact, connected = begin.contact, begin.connected
-        charge, positive, throughput = begin.charge, begin.positive, begin.throughput
+        wear = begin.wear
+        contact, connected, isolated = wear[0], wear[1], wear[2]
+        resistance = begin.resistance
+        mean, charge, leaked = begin.mean, begin.charge, begin.leaked
+        positive, oxidised = begin.positive, begin.oxidised
         if before is None:
             ratio, weight, earlier = 0.0, length, None
         else:
@@ -197,55 +262,86 @@ class Electrochemistry:
             c2 = ratio * ratio / denominator
             weight = length * (1.0 + ratio) / denominator
             earlier = before.x
+            past = before.wear
+            mean = c1 * mean - c2 * before.mean
             charge = c1 * charge - c2 * before.charge
             positive = c1 * positive - c2 * before.positive
-            throughput = c1 * throughput - c2 * before.throughput
+            leaked = c1 * leaked - c2 * before.leaked
+            oxidised = c1 * oxidised - c2 * before.oxidised
+            isolated = c1 * isolated - c2 * (past[2] + (past[1] - connected) * before.mean)
+            # What ages is carried on to the end of the step: it moves by parts in a thousand
+            # over hundreds of steps, but its lag would show where the control changes.
+            contact += ratio * (contact - past[0])
+            resistance += ratio * (resistance - before.resistance)
         # Less contact lengthens the way of the lithium: diffusivity falls with its square.
         sphere = self.sphere
         factor = self._diffusion_factor * contact * contact
         free, inflow = sphere.eliminate(begin.x, earlier, h=length, ratio=ratio, factor=factor)
-        response = inflow / (self.capacity * connected)
+        capacity = self.capacity * connected
+        response = inflow / capacity
+        leak = self.ageing.leakage(begin.voltage)
+        oxidation = wear[12]
+        if begin.positive < 40.0 * self._formation_charge:
+            formed = self._formed(begin)
+            leak *= formed
+            oxidation *= formed
+        side = leak + oxidation
+        exchange = self._exchange * contact * connected
         if branch.regulation is Regulation.VOLTAGE:
             guess = begin.current
             if before is not None:
                 guess += ratio * (guess - before.current)
-            current = self._hold(branch, begin, (free, response), (positive, weight), guess)
-            surface = free - response * current
-            voltage = branch.level - current * branch.resistance
+            inner = self._hold(
+                branch.level - side * branch.resistance,
+                exchange,
+                resistance + branch.resistance,
+                (free, response),
+                (positive + weight * max(side, 0.0), weight),
+                guess - side,
+            )
+            current = inner + side
+            surface = free - response * inner
         else:
             current = branch.level
-            surface = free - response * current
-            voltage = self.rest_voltage(surface, positive + weight * max(current, 0.0))
-            if current != 0.0:
-                exchange = 2.0 * self._exchange * contact * connected * _exchange_shape(surface)
-                voltage += 2.0 * self._thermal_voltage * math.asinh(current / exchange)
-                voltage += current * self.resistance(begin)
+            inner = current - side
+            surface = free - response * inner
         x, strain = sphere.complete(surface, self._strain)
-        moved = weight * current
-        charge += moved
-        if moved > 0.0:
-            positive += moved
-            throughput += moved
+        charge += weight * current
+        if current > 0.0:
+            positive += weight * current
+        mean -= weight * inner / capacity
+        potential = begin.potential
+        if before is not None:
+            potential += 0.5 * ratio * (potential - before.potential)
+        wear = self.ageing.after(
+            wear,
+            length,
+            begin.strain,
+            strain,
+            potential,
+            -inner / self._area,
+            self._plated_height * charge + (strain - self._fresh_strain) * self.cathode_height,
+            isolated,
+            mean,
+        )
+        # The same laws as at a change of control, so that nothing jumps where none happens.
+        resistance = (
+            self.ohmic + self.counter_resistance(wear) + self.film_resistance(wear[3], wear[0])
+        )
+        shown = current
+        if branch.regulation is Regulation.VOLTAGE:
+            if before is not None:
+                # The formula's slope of the charge leaves out h (h + h') / 6 of its third
+                # derivative: with it, what flows adds up to what has passed.
+                shown += (current - begin.current - ratio * (begin.current - before.current)) / 3.0
+            voltage = branch.level - shown * branch.resistance
         else:
-            throughput -= moved
-
-        # Slow changes are explicit: they move by parts in a thousand over hundreds of steps.
-        p = self.parameters
-        contact *= math.exp(-p.contact_loss * abs(strain - begin.strain))
-        contact = max(contact, LEAST_CONTACT)
-        if contact < p.connection_threshold:
-            connected -= p.connection_loss * (begin.contact - contact)
-            connected = max(connected, LEAST_CONNECTED)
-        # Growth saturates: an abused cell must not overflow the exponential.
-        interphase = begin.interphase
-        drive = (begin.voltage - self._onset_voltage) / p.interphase_voltage_scale
-        drive = -40.0 if drive < -40.0 else 10.0 if drive > 10.0 else drive
-        rate = self._interphase_rate / (1.0 + interphase / p.interphase_scale)
-        interphase += length * rate * math.exp(drive)
-        time = begin.time + length
+            voltage = self.voltage_at(surface, positive, inner, wear, resistance)
         return Point(
-            time, x, current, voltage, charge, positive, throughput, strain,
-            contact, connected, interphase,
+            begin.time + length, x, mean, current, shown, voltage, charge, positive,
+            begin.throughput + abs(charge - begin.charge), leaked + weight * leak,
+            oxidised + weight * oxidation, strain, resistance, side,
+            voltage + self._counter_potential - current * self.ohmic, wear,
         )  # fmt: skip
 
 

@@ -60,8 +60,10 @@ SLOPE_WITHOUT_HOST = -20.0
 
 # Relative volume of NCM811 over x, against x = 1: -5.1 % over 3.0-4.3 V after Kondrakov et al.,
 # J. Phys. Chem. C 121 (2017) 3286, most of it below x = 0.4, as a function of the lithium content
-# only (Jousseaume et al., Energy Environ. Sci. 2024, d3ee04115h). The points between are assumed.
+# only (Jousseaume et al., Energy Environ. Sci. 2024, d3ee04115h); 7.8 % in total
+# (Nat. Commun. 2024, s41467-024-52123-w). The points between are assumed.
 NCM811_STRAIN = (
+    (0.0, -0.078),
     (0.216, -0.051),
     (0.3, -0.032),
     (0.4, -0.016),

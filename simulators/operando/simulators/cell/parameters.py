@@ -1,12 +1,15 @@
 """Parameters of a simulated cell, their provenance, and the presets that hold them."""
 
+import difflib
 import math
 import random
 import tomllib
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from operando.simulators.cell.quantities import Quantity, quantity
 
 PRESET_FOLDER = Path(__file__).resolve().parent.parent / "presets"
 
@@ -50,13 +53,26 @@ class CellParameters:
     """J/mol."""
 
     charge_transfer_resistance: float
-    """Arc diameter of the fresh cathode, ohm m2: Butler-Volmer slope and coating together."""
+    """Butler-Volmer slope of the cathode in perfect contact, ohm m2."""
     charge_transfer_lithiation: float
     """Lithium content at which that resistance holds."""
     charge_transfer_activation_energy: float
     """J/mol."""
-    coating_resistance: float
-    """Ohmic part of the arc: resistance of the fresh coating, ohm m2."""
+    space_charge_resistance: float
+    """Of the contact between bare active material and electrolyte as assembled, ohm m2."""
+
+    coating_coverage: float
+    """Share of the active surface under the coating."""
+    coating_thickness: float
+    """Where it covers, m."""
+    coating_conductivity: float
+    """Ionic, S/m."""
+    coating_window: float
+    """Potential up to which the coating protects: half of its effect is lost there, V vs Li."""
+    coating_window_width: float
+    """Width of that loss (logistic), V."""
+    coating_adhesion: float
+    """Adhesion between electrolyte and active material, relative to the Mg-doped LiNbO3 coating."""
 
     separator_thickness: float
     """m."""
@@ -88,14 +104,43 @@ class CellParameters:
     reference_temperature: float
     """Temperature at which the numbers above hold, and of the cell until told otherwise, K."""
 
+    stack_pressure: float
+    """On the stack as assembled, Pa."""
+    frame_stiffness: float
+    """Rise of the pressure per gained thickness in the frame the cell is tested in, Pa/m."""
+
+    contact_deficit: float
+    """Contact missing as assembled, over what is there, at an adhesion of one half."""
     contact_loss: float
-    """Relative loss of contact per travelled volume strain of the cathode."""
+    """Relative loss of contact per travelled volume strain at the reference strain and pressure."""
+    contact_strain: float
+    """Contraction at which that loss holds, as a volume strain."""
+    contact_exponent: float
+    """Power of the contraction with which the loss rises."""
+    contact_pressure: float
+    """Stack pressure at which that loss holds, Pa."""
+    contact_pressure_scale: float
+    """Stack pressure at which the loss is half of that without pressure, Pa."""
+    contact_healing: float
+    """Share of the loss on swelling that the swelling itself restores."""
     connection_loss: float
-    """Loss of connected active fraction per loss of contact below the threshold."""
+    """Loss of connected active fraction per relative loss of contact, far below the threshold."""
     connection_threshold: float
-    """Contact fraction below which active material loses its connection."""
+    """Contact fraction at which half of that loss is reached."""
+    connection_width: float
+    """Width of the threshold in contact fraction (logistic)."""
     interphase_growth: float
-    """Growth rate of the cathode interphase at its onset voltage, m/s."""
+    """Growth rate of the cathode interphase on a bare surface at its onset voltage, m/s."""
+    interphase_incubation: float
+    """Mean time until a fresh contact begins to react, at the reference temperature, s."""
+    interphase_blocking: float
+    """Thickness of interphase that lowers the contact by e: it blocks part of the surface, m."""
+    interphase_charge: float
+    """Charge of the electrolyte's oxidation per volume of interphase, C/m3."""
+    first_oxidation: float
+    """Charge of electrolyte that the first charge oxidises on a bare surface, C/m2 of particle."""
+    first_oxidation_time: float
+    """Time in which it does so far above the onset voltage, s."""
     interphase_onset: float
     """Voltage at which that rate holds, V vs Li."""
     interphase_voltage_scale: float
@@ -108,6 +153,22 @@ class CellParameters:
     """J/mol."""
     counter_interphase_rate: float
     """Parabolic rate of lithium consumption by the counter electrode's interphase, C/(m2 s^1/2)."""
+    counter_interphase_activation_energy: float
+    """Of the square of that rate, J/mol."""
+    counter_interphase_resistance: float
+    """Resistance per charge of the counter electrode's interphase, ohm m4/C."""
+    electronic_conductivity: float
+    """Of the separator, S/m: the cell discharges itself through it."""
+    counter_creep_current: float
+    """Stripping current that creep of the counter electrode can replenish, A/m2."""
+    counter_creep_pressure: float
+    """Stack pressure at which that current holds, Pa."""
+    counter_creep_exponent: float
+    """Power of the pressure on the remaining contact with which it rises."""
+    counter_creep_activation_energy: float
+    """J/mol."""
+    counter_void_charge: float
+    """Charge stripped beyond replenishment that would empty the whole interface, C/m2."""
 
     spread_loading: float
     """Relative standard deviation of the loading between cells."""
@@ -117,6 +178,51 @@ class CellParameters:
     """Relative standard deviation of the charge-transfer resistance."""
     spread_assembled_potential: float
     """Standard deviation of the open-circuit voltage as assembled, V."""
+
+    # Of the spectrum only: the time domain has no capacitances. See `cell/spectrum.py`.
+    cathode_electronic_share: float
+    """Share of the electrons in what is counted as the ions' way through the composite."""
+    grain_boundary_share: float
+    """Share of the separator's resistance that lies in its grain boundaries."""
+    grain_boundary_capacitance: float
+    """Constant-phase coefficient of the grain boundaries, F s^(a-1)/m2."""
+    grain_boundary_exponent: float
+    """Its exponent a."""
+    counter_capacitance: float
+    """Constant-phase coefficient of the counter electrode's interphase, F s^(a-1)/m2."""
+    counter_exponent: float
+    """Its exponent a."""
+    double_layer_capacitance: float
+    """Constant-phase coefficient of the cathode's interface, F s^(a-1) per m2 of electrode."""
+    double_layer_exponent: float
+    """Its exponent a."""
+
+    @property
+    def surface_ratio(self) -> float:
+        """Surface of the particles per area of electrode, m2/m2, as smooth spheres."""
+        return 3.0 * self.active_loading / (self.crystal_density * self.particle_radius)
+
+    @property
+    def coating_resistance(self) -> float:
+        """Resistance of the coating where it covers, on all of the particles' surface, ohm m2."""
+        return self.coating_thickness / self.coating_conductivity / self.surface_ratio
+
+    @property
+    def assembled_contact(self) -> float:
+        """Contact fraction as assembled: 1 at an adhesion of 1, less below."""
+        return 1.0 / (1.0 + self.contact_deficit * (1.0 / self.coating_adhesion - 1.0))
+
+    @property
+    def fresh_film(self) -> float:
+        """Ohmic part of the fresh cathode's arc in perfect contact, ohm m2.
+
+        The current divides between the coated and the bare part of the surface; what both take
+        longer than a clean surface would is counted as a film.
+        """
+        clean = self.charge_transfer_resistance
+        covered = self.coating_coverage / (clean + self.coating_resistance)
+        bare = (1.0 - self.coating_coverage) / (clean + self.space_charge_resistance)
+        return 1.0 / (covered + bare) - clean
 
     def manufactured(self, seed: int) -> "CellParameters":
         """Return the parameters of one cell of a batch; seed 0 is the nominal cell.
@@ -138,7 +244,7 @@ class CellParameters:
             separator_thickness=self.separator_thickness
             * math.exp(self.spread_separator * deviate("separator")),
             charge_transfer_resistance=self.charge_transfer_resistance * charge_transfer,
-            coating_resistance=self.coating_resistance * charge_transfer,
+            space_charge_resistance=self.space_charge_resistance * charge_transfer,
             assembled_potential=self.assembled_potential
             + self.spread_assembled_potential * deviate("assembled potential"),
         )
@@ -172,65 +278,163 @@ class Preset:
     """By the name of the parameter."""
 
 
-def presets() -> dict[str, str]:
-    """Return the name of every preset with a one-line description."""
+Parameters = TypeVar("Parameters")
+
+INSERTION = "insertion"
+"""Kind of a preset that says nothing else: a cell with an insertion cathode, `SimulatedCell`."""
+
+
+def presets(kind: str | None = INSERTION) -> dict[str, str]:
+    """Return the name of every preset of a kind with a one-line description; None is every kind."""
     found = {}
     for path in sorted(PRESET_FOLDER.glob("*.toml")):
-        document = _document(path.stem)
-        if not document.get("partial", False):
+        document = _document(path)
+        if document.get("partial", False):
+            continue
+        if kind is None or _kind(path) == kind:
             found[path.stem] = str(document["summary"])
     return found
 
 
+def preset_kind(name: str) -> str:
+    """Return the kind of a preset; KeyError, listing the names there are, for an unknown one."""
+    known = presets(None)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        meant = f"; did you mean {close[0]!r}?" if close else "."
+        raise KeyError(f"no cell preset named {name!r}{meant} There are: {', '.join(known)}")
+    return _kind(PRESET_FOLDER / f"{name}.toml")
+
+
 @cache
 def load_preset(name: str) -> Preset:
-    """Return a preset by its name.
+    """Return a preset of an insertion cell by its name.
 
-    Raises KeyError, listing the names there are, for an unknown one, and ValueError for a preset
-    with a number missing or without its provenance.
+    Raises KeyError, listing the names there are, for an unknown one or one of another kind, and
+    ValueError as `read_preset`.
     """
-    known = presets()
-    if name not in known:
-        raise KeyError(f"no cell preset named {name!r}; there are: {', '.join(known)}")
-    provenance = {key: _provenance(name, key, entry) for key, entry in _entries(name).items()}
-    wanted = {field.name for field in fields(CellParameters)}
-    if wanted != set(provenance):
-        raise ValueError(
-            f"preset {name}: missing {sorted(wanted - set(provenance))}, "
-            f"unknown {sorted(set(provenance) - wanted)}"
+    kind = preset_kind(name)
+    if kind != INSERTION:
+        raise KeyError(
+            f"preset {name!r} is no insertion cell but of kind {kind!r}: build it with "
+            f"cell_from_preset. There are: {', '.join(presets())}"
         )
-    parameters = CellParameters(**{key: entry.value for key, entry in provenance.items()})
-    return Preset(name, known[name], parameters, provenance)
+    path = PRESET_FOLDER / f"{name}.toml"
+    parameters, provenance = read_preset(path, CellParameters)
+    return Preset(name, str(_document(path)["summary"]), parameters, provenance)
 
 
-def _document(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = tomllib.loads(
-        (PRESET_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
-    )
+def read_preset(path: Path, wanted: type[Parameters]) -> tuple[Parameters, dict[str, Provenance]]:
+    """Return the parameters in a preset file with the provenance of each.
+
+    wanted: the dataclass whose fields the file and its base must give, no more and no less.
+    Raises ValueError that names the file, the entry and what to write: for a number missing,
+    without unit or source, in another unit, or outside what is physical.
+    """
+    places = _entries(path)
+    names = [field.name for field in fields(wanted)]  # type: ignore[arg-type]
+    for key, (place, _) in places.items():
+        if key not in names:
+            close = difflib.get_close_matches(key, names, 1)
+            meant = f"did you mean {close[0]}?" if close else "remove it"
+            raise ValueError(f"{place}: [parameters] {key} is no parameter of this kind: {meant}")
+    missing = [name for name in names if name not in places]
+    if missing:
+        lines = "\n".join(f"  {_example(name)}" for name in missing)
+        raise ValueError(f"{path}: [parameters] lacks {', '.join(missing)}; write\n{lines}")
+    provenance = {key: _provenance(places[key][0], key, places[key][1]) for key in names}
+    return wanted(**{key: entry.value for key, entry in provenance.items()}), provenance
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: there is no such preset file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from error
+    if not isinstance(document.get("summary"), str):
+        raise ValueError(f'{path}: write summary = "one line about this preset" at the top')
+    if not isinstance(document.get("parameters"), dict):
+        raise ValueError(f"{path}: there is no table [parameters]; write one with the numbers")
     return document
 
 
-def _entries(name: str) -> dict[str, Any]:
-    """Return the parameter entries of a preset laid over those of its base."""
-    document = _document(name)
+def _kind(path: Path) -> str:
+    """Return the kind of a preset, its own or that of its base."""
+    document = _document(path)
+    if "kind" not in document and "base" in document:
+        return _kind(path.with_name(f"{document['base']}.toml"))
+    return str(document.get("kind", INSERTION))
+
+
+def _entries(path: Path, above: tuple[Path, ...] = ()) -> dict[str, tuple[Path, Any]]:
+    """Return the entries of a preset laid over those of its base, each with its file."""
+    document = _document(path)
+    if path in above:
+        raise ValueError(f"{path}: its base leads back to itself; remove one `base`")
     base = document.get("base")
-    entries: dict[str, Any] = _entries(str(base)) if base is not None else {}
-    own: dict[str, Any] = document["parameters"]
-    return entries | own
+    entries = {} if base is None else _entries(path.with_name(f"{base}.toml"), (*above, path))
+    return entries | {key: (path, entry) for key, entry in document["parameters"].items()}
 
 
-def _provenance(name: str, key: str, entry: Any) -> Provenance:
-    try:
-        value, unit = float(entry["value"]), str(entry["unit"])
-        basis, source = str(entry["basis"]), str(entry["source"])
-    except (KeyError, TypeError) as error:
+def _example(key: str, value: object = "...") -> str:
+    unit = quantity(key).unit or "..."
+    return f'{key} = {{ value = {value}, unit = "{unit}", basis = "...", source = "..." }}'
+
+
+def _provenance(path: Path, key: str, entry: Any) -> Provenance:
+    place = f"{path}: [parameters] {key}"
+    if not isinstance(entry, dict):
         raise ValueError(
-            f"preset {name}: {key} needs value, unit, basis and source, got {entry!r}"
-        ) from error
+            f"{place} = {entry!r} has no unit and no source; write {_example(key, entry)}"
+        )
+    for name in ("value", "unit", "basis", "source"):
+        if name not in entry:
+            raise ValueError(
+                f"{place} has no {name}; write {_example(key, entry.get('value', '...'))}"
+            )
+    known = quantity(key)
+    unit, basis, source = str(entry["unit"]), str(entry["basis"]), str(entry["source"])
+    value = _number(place, "value", entry["value"])
+    if known.unit and unit != known.unit:
+        raise ValueError(
+            f'{place} is given in {unit!r}; convert it and write unit = "{known.unit}"'
+        )
+    if not unit.strip():
+        raise ValueError(f'{place} has an empty unit; a plain number has unit = "1"')
     if basis not in BASES:
-        raise ValueError(f"preset {name}: {key}: basis must be one of {BASES}, not {basis!r}")
+        raise ValueError(f"{place}: basis is one of {', '.join(BASES)}, not {basis!r}")
+    if not source.strip():
+        raise ValueError(f"{place} has an empty source; write where the number comes from")
+    _check(place, known, value)
     bounds = entry.get("range")
-    if basis == "assumed" and bounds is None:
-        raise ValueError(f"preset {name}: {key} is assumed and must state its range")
-    plausible = None if bounds is None else (float(bounds[0]), float(bounds[1]))
-    return Provenance(value, unit, basis, source, plausible)
+    if bounds is None:
+        if basis == "assumed":
+            raise ValueError(
+                f"{place} is assumed: add the range it may lie in, range = [low, high]"
+            )
+        return Provenance(value, unit, basis, source, None)
+    if not (isinstance(bounds, list) and len(bounds) == 2):
+        raise ValueError(f"{place}: range = {bounds!r}; write range = [low, high]")
+    low, high = (_number(place, "range", bound) for bound in bounds)
+    if not low <= value <= high:
+        raise ValueError(f"{place} = {value:g} lies outside its own range [{low:g}, {high:g}]")
+    return Provenance(value, unit, basis, source, (low, high))
+
+
+def _number(place: str, name: str, value: object) -> float:
+    number = float(value) if isinstance(value, int | float) else math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"{place}: {name} = {value!r}; write a finite number")
+    return number
+
+
+def _check(place: str, known: Quantity, value: float) -> None:
+    if value < known.low or value > known.high or (known.above and value == known.low):
+        least = f"above {known.low:g}" if known.above else f"at least {known.low:g}"
+        most = "" if math.isinf(known.high) else f" and at most {known.high:g}"
+        raise ValueError(
+            f"{place} = {value:g} is unphysical: write a value {least}{most}"
+            + (f" ({known.unit})" if known.unit else "")
+        )

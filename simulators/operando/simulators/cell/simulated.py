@@ -10,19 +10,17 @@ import math
 from dataclasses import replace
 
 from operando.simulators.cell.electrochemistry import Electrochemistry
+from operando.simulators.cell.inside import Inside
 from operando.simulators.cell.parameters import CellParameters, load_preset
 from operando.simulators.cell.state import Branch, CellState, Point, Regulation, Source, Terminal
-from operando.simulators.cell.stepping import PATIENCE, RELIEF, error_of_step, terms
+from operando.simulators.cell.stepping import PATIENCE, RELIEF, error_of_step
 
-FIRST_STEP = 5e-3
+FIRST_STEP = 4e-2
 """Length of the first step after a change of control, s."""
 LONGEST_STEP = 900.0
 """s. Even a resting cell is looked at this often: the interphases still grow."""
 LONGEST_SHARE = 0.01
 """Of the time since the last change of control: where that is longer, a step may be as long."""
-CURRENT_WEIGHT = 100.0
-"""What multiplies current times ohmic resistance where a step is judged by its current: under a
-held voltage the errors of current add up to charge, so it is followed more closely."""
 SHORTEST_STEP = 1e-6
 """A step this short is taken whatever its error, s."""
 SAFETY = 0.8
@@ -72,14 +70,13 @@ class SimulatedCell:
         # Within the model time counts from assembly: the shortest step is not lost in rounding
         # beside a laboratory time that may count from anywhere.
         fresh = self._physics.fresh(0.0)
-        self._initial_strain = fresh.strain
         self._now = 0.0
         # The running step reaches from _begin to _end; _before is the point before on the same
         # stretch of control, if there is one.
         self._before: Point | None = None
         self._begin = fresh
         self._end = fresh
-        self._history: list[tuple[float, float, float]] = []
+        self._history: list[tuple[float, float]] = []
         self._length = FIRST_STEP
         self._source = Source(Regulation.OPEN)
         self._branch = Branch(Regulation.OPEN)
@@ -90,7 +87,8 @@ class SimulatedCell:
         self._effort = 0
         self._engaged = 0.0
         self._leniency = self._most_lenient = 1.0
-        self._voltage = self._current = (0.0, 0.0, 0.0)
+        # What a poll needs of the running step, made by the first poll that asks.
+        self._inside: Inside | None = None
         self._engage()
 
     @classmethod
@@ -131,11 +129,16 @@ class SimulatedCell:
         if not now >= self._now:
             self._check(now)
         self._now = now
-        t = now - self._begin.time
-        u = now - self._end.time
-        v0, v1, v2 = self._voltage
-        i0, i1, i2 = self._current
-        return Terminal(v0 + t * (v1 + u * v2), i0 + t * (i1 + u * i2), self._branch.regulation)
+        return (self._inside or self._view()).terminal(now)
+
+    def _view(self) -> Inside:
+        """Return what polls see of the running step."""
+        if self._inside is None:
+            self._inside = Inside(
+                self._physics, self._before, self._begin, self._end, self._branch,
+                straight=self._leniency > 1.0,
+            )  # fmt: skip
+        return self._inside
 
     def advance(self, now: float) -> None:
         """Make the state valid up to a time (s); every other method does so by itself."""
@@ -144,6 +147,57 @@ class SimulatedCell:
         if now > self._end.time:
             self._run(now)
         self._now = now
+
+    def run_until(self, current: float, latest: float) -> float:
+        """Run until the source holds its voltage and no more than a current flows.
+
+        current: A, a magnitude; infinite stops where the voltage is reached. latest: laboratory
+        time, s, at which to stop whatever happens. Returns the time reached, to a microsecond.
+        Nothing is polled: this is how a cell is cycled without instruments, see `cycle`.
+        """
+        end_of_wait = latest - self.assembled_at
+        self._check(end_of_wait)
+        while True:
+            held = self._branch.regulation is Regulation.VOLTAGE
+            if held and abs(self._end.shown) <= current and self._end.time >= self._now:
+                now = min(self._crossing(current), end_of_wait)
+                break
+            if self._end.time >= end_of_wait:
+                now = end_of_wait
+                break
+            self._run(math.nextafter(self._end.time, math.inf))
+        self._now = max(now, self._now)
+        return self.assembled_at + self._now
+
+    def _crossing(self, current: float) -> float:
+        """Return when a current (A) is reached in the running step, s after assembly."""
+        low, high = max(self._begin.time, self._now), self._end.time
+        inside = self._view()
+        if abs(inside.terminal(low).current) <= current:
+            return low
+        above = abs(inside.terminal(low).current) - current
+        below = abs(inside.terminal(high).current) - current
+        side = 0
+        for _ in range(60):
+            if high - low < 1e-6 or below == 0.0:
+                break
+            middle = high - below * (high - low) / (below - above)
+            middle = min(max(middle, low + 0.4e-6), high - 0.4e-6)
+            excess = abs(inside.terminal(middle).current) - current
+            if excess > 0.0:
+                low, above = middle, excess
+                below *= 0.5 if side > 0 else 1.0
+                side = 1
+            else:
+                high, below = middle, excess
+                above *= 0.5 if side < 0 else 1.0
+                side = -1
+        return high
+
+    @property
+    def time(self) -> float:
+        """Laboratory time up to which the cell has been asked, s."""
+        return self.assembled_at + self._now
 
     @property
     def temperature(self) -> float:
@@ -167,9 +221,34 @@ class SimulatedCell:
     def thickness_change(self, now: float) -> float:
         """Return what both electrodes have gained in thickness since assembly, m."""
         self.advance(now)
-        strain = self._linear(self._begin.strain, self._end.strain) - self._initial_strain
-        plated = self.parameters.counter_expansion * self._charge() / self.area
-        return plated + strain * self._physics.cathode_height
+        begin, end, physics = self._begin, self._end, self._physics
+        # Charge is known better than linearly, the rest follows.
+        plated = self._charge() - self._linear(begin.charge, end.charge)
+        return self._linear(physics.height(begin), physics.height(end)) + (
+            plated * self.parameters.counter_expansion / self.area
+        )
+
+    @property
+    def stack_pressure(self) -> float:
+        """Pressure on the stack at the end of the running step, Pa."""
+        return self._physics.ageing.pressure_at(self._physics.height(self._end))
+
+    def set_stack_pressure(self, now: float, pascal: float, stiffness: float | None = None) -> None:
+        """Set the pressure on the stack from a time on, Pa.
+
+        stiffness: rise of the pressure per thickness gained from then on, Pa/m; 0 holds the
+        pressure, None keeps the frame there is. It acts on contact loss and on the creep of the
+        counter electrode. Raises ValueError for what is negative or not finite.
+        """
+        ageing = self._physics.ageing
+        stiffness = ageing.stiffness if stiffness is None else stiffness
+        for name, value in (("pressure", pascal), ("stiffness", stiffness)):
+            if not (math.isfinite(value) and value >= 0.0):
+                raise ValueError(f"{name} must be finite and not negative, not {value!r}")
+        self._cut(now)
+        height = self._physics.height(self._end)
+        ageing.pressure, ageing.stiffness, ageing.reference_height = pascal, stiffness, height
+        self._engage()
 
     # -- truth
 
@@ -186,9 +265,11 @@ class SimulatedCell:
     def lithiation(self, now: float) -> float:
         """Return the mean lithium content of the connected active material."""
         self.advance(now)
-        begin = self._begin
-        extracted = (self._charge() - begin.charge) / self._physics.capacity / begin.connected
-        return self._physics.sphere.mean(begin.x) - extracted
+        begin, end = self._begin, self._end
+        # The charge is known better than linearly between the ends of a step.
+        bend = self._charge() - self._linear(begin.charge, end.charge)
+        bend /= self._physics.capacity * begin.connected
+        return self._linear(begin.mean, end.mean) - bend
 
     def open_circuit_voltage(self, now: float) -> float:
         """Return the voltage the cell would relax to if it were left alone, V."""
@@ -211,20 +292,36 @@ class SimulatedCell:
         lithiation = self.lithiation(now)
         begin, end, linear = self._begin, self._end, self._linear
         charge = self._charge()
-        p = self.parameters
-        consumed = p.counter_interphase_rate * math.sqrt(self._now)
+        p, physics = self.parameters, self._physics
+        old, new = begin.wear, end.wear
+        connected = linear(old.connected, new.connected)
+        leaked = linear(begin.leaked, end.leaked)
+        consumed = math.sqrt(linear(old.counter_square, new.counter_square))
+        height = linear(physics.height(begin), physics.height(end))
         return CellState(
             time=now,
             lithiation=lithiation,
             surface_lithiation=linear(begin.x[-1], end.x[-1]),
-            contact_fraction=linear(begin.contact, end.contact),
-            connected_fraction=linear(begin.connected, end.connected),
-            interphase_thickness=linear(begin.interphase, end.interphase),
+            contact_fraction=linear(old.contact, new.contact),
+            connected_fraction=connected,
+            interphase_thickness=linear(old.interphase, new.interphase),
             counter_interphase_charge=consumed,
-            void_fraction=0.0,
-            counter_lithium=p.counter_inventory + charge / self.area - consumed,
+            void_fraction=linear(old.void, new.void),
+            counter_lithium=p.counter_inventory + (charge - leaked) / self.area - consumed,
             charge=charge,
             throughput=linear(begin.throughput, end.throughput),
+            leaked_charge=leaked,
+            oxidised_charge=linear(begin.oxidised, end.oxidised),
+            cathode_lithium=physics.capacity
+            * linear(
+                physics.sphere.mean(begin.x) * old.connected + old.isolated,
+                physics.sphere.mean(end.x) * new.connected + new.isolated,
+            )
+            - (charge - linear(begin.charge, end.charge)),
+            counter_resistance=linear(
+                physics.counter_resistance(old), physics.counter_resistance(new)
+            ),
+            pressure=physics.ageing.pressure_at(height),
         )
 
     @property
@@ -253,7 +350,7 @@ class SimulatedCell:
             return end.charge
         s = (self._now - begin.time) / length
         rise = end.charge - begin.charge
-        first, last = begin.current * length, end.current * length
+        first, last = begin.shown * length, end.shown * length
         return begin.charge + s * (
             first + s * (3.0 * rise - 2.0 * first - last + s * (first + last - 2.0 * rise))
         )
@@ -290,12 +387,15 @@ class SimulatedCell:
             length = now - self._begin.time
             end = self._step(length)
             self._end = self._choose_branch(end, length) if self._leniency > 1.0 else end
+            self._inside = None
         elif now == self._begin.time:
             self._end = self._begin
+            self._inside = None
 
     def _engage(self) -> None:
         """Start the grid anew, with the branch that the source takes on the present state."""
-        source, point = self._source, self._end
+        source = self._source
+        point = replace(self._end, resistance=self._physics.resistance(self._end))
         self._effort, self._engaged, self._leniency = 0, point.time, 1.0
         instant = self._physics.instant_voltage
         level, limit, lead = source.level, source.limit, source.resistance
@@ -319,7 +419,8 @@ class SimulatedCell:
 
     def _switch(self, branch: Branch) -> None:
         """Start the grid anew at the end of the last step, with a given branch."""
-        point = self._end
+        # After a change of temperature or pressure the same state has other resistances.
+        point = replace(self._end, resistance=self._physics.resistance(self._end))
         self._branch = branch
         self._next_branch = None
         if branch.regulation is Regulation.VOLTAGE:
@@ -329,26 +430,22 @@ class SimulatedCell:
             current = branch.level
             voltage = self._physics.instant_voltage(point, current)
         self._before = None
-        self._begin = self._end = replace(point, current=current, voltage=voltage)
+        potential = voltage + self.parameters.counter_potential - current * self._physics.ohmic
+        self._begin = self._end = replace(
+            point, current=current, shown=current, voltage=voltage, potential=potential
+        )
         self._length = FIRST_STEP
         self._restart_history()
-        self._voltage = (voltage, 0.0, 0.0)
-        self._current = (current, 0.0, 0.0)
+        self._inside = None
         self._just_switched = True
 
     # -- grid
-
-    def _judged(self, point: Point) -> float:
-        """Return what is free on this branch, as a voltage (V): by it a step is judged."""
-        if self._branch.regulation is Regulation.VOLTAGE:
-            return point.current * self._physics.ohmic * CURRENT_WEIGHT
-        return point.voltage
 
     def _restart_history(self) -> None:
         """Forget the points before the beginning of the present step."""
         begin = self._begin
         self._before = None
-        self._history = [(begin.time, self._judged(begin), begin.x[-1])]
+        self._history = [(begin.time, begin.x[-1])]
 
     def _run(self, now: float) -> None:
         """Take steps until one reaches a time (s after assembly)."""
@@ -371,8 +468,9 @@ class SimulatedCell:
         """Take the next step, as long as its error and the source's branch allow."""
         if self._end is not self._begin:
             self._before, self._begin = self._begin, self._end
-        begin, history = self._begin, self._history
+        history = self._history
         shortest, tolerated = SHORTEST_STEP, 1.0
+        slope_of = self._physics.potential.slope
         self._effort += 1
         if self._effort > PATIENCE:
             # The exponent is cut where every step has long been as long as it may be.
@@ -383,13 +481,16 @@ class SimulatedCell:
         length = max(self._length, shortest)
         while True:
             end = self._step(length)
-            error = error_of_step(history, end.time, self._judged(end), end.x[-1]) / tolerated
+            surface = end.x[-1]
+            error = error_of_step(history, end.time, surface, slope_of(surface)) / tolerated
             if error <= 1.0 or length <= shortest:
                 break
             length = max(length * max(0.2, SAFETY * error ** (-1.0 / 3.0)), shortest)
         growth = 2.0 if error < 0.06 else max(0.3, SAFETY * error ** (-1.0 / 3.0))
-        longest = max(LONGEST_STEP, LONGEST_SHARE * (end.time - self._engaged))
-        self._length = min(length * growth, longest)
+        self._length = length * growth
+        if self._length > LONGEST_STEP:
+            longest = max(LONGEST_STEP, LONGEST_SHARE * (end.time - self._engaged))
+            self._length = min(self._length, longest)
         if self._just_switched or tolerated > 1.0:
             # The first step after a switch is not searched for the next one, so that laboratory
             # time goes on whatever the source does.
@@ -398,19 +499,11 @@ class SimulatedCell:
         else:
             end = self._find_switch(end, length)
         self._end = end
+        self._inside = None
         history = self._history
-        history.append((end.time, self._judged(end), end.x[-1]))
+        history.append((end.time, end.x[-1]))
         if len(history) > 3:
             del history[0]
-        # A parabola through widened errors could leave the source's limits, a line cannot.
-        before = self._before if tolerated == 1.0 else None
-        times = (begin.time, end.time) if before is None else (begin.time, end.time, before.time)
-        self._voltage = terms(
-            times, begin.voltage, end.voltage, begin.voltage if before is None else before.voltage
-        )
-        self._current = terms(
-            times, begin.current, end.current, begin.current if before is None else before.current
-        )
 
     def _excess(self, point: Point) -> float:
         """Return how far a point lies beyond its branch: > 0 is beyond, -inf without an end.
@@ -478,7 +571,7 @@ class SimulatedCell:
                 middle = 0.5 * (low + high)
             point = self._step(middle)
             excess = self._excess(point)
-            if abs(excess) < 1e-12 or high - low < 1e-9:
+            if abs(excess) < 1e-10 or high - low < 1e-9:
                 break
             if excess > 0.0:
                 high, beyond = middle, excess

@@ -1,12 +1,12 @@
 """Step control: error of a step, and the polynomial that stands for it between its ends."""
 
-VOLTAGE_TOLERANCE = 2e-5
-"""Accepted error of one step in voltage, V."""
-COMPOSITION_TOLERANCE = 1e-5
+VOLTAGE_TOLERANCE = 2e-4
+"""Accepted error of one step in the potential that the surface lithium content gives, V."""
+COMPOSITION_TOLERANCE = 2e-4
 """Accepted error of one step in surface lithium content."""
-ORDINARY_VOLTAGE = 5.0
-"""V. Beyond it, and beyond a lithium content of 1, the tolerances are relative: what only abuse
-reaches is not worth more digits than it has."""
+STEEPEST = 4.0
+"""V. Where the potential is steeper over the lithium content, at full lithiation, the voltage is
+followed no more closely than this slope asks for."""
 PATIENCE = 3000
 """Steps after a change of control that are taken with these tolerances. An ordinary charge,
 discharge, hold or rest needs some hundreds, whatever it lasts."""
@@ -34,38 +34,33 @@ def terms(
 
 
 def error_of_step(
-    history: list[tuple[float, float, float]], time: float, value: float, surface: float
+    history: list[tuple[float, float]], time: float, surface: float, slope: float
 ) -> float:
     """Return the local error of a step over its tolerance, from divided differences.
 
-    history: up to three earlier (time, held or free voltage in V, surface lithium content).
+    history: up to three earlier (time in s, surface lithium content). slope: of the open-circuit
+    potential at the surface, V.
     """
     count = len(history)
     if count < 2:
         return 0.0
-    t1, v1, x1 = history[-1]
-    t2, v2, x2 = history[-2]
+    t1, x1 = history[-1]
+    t2, x2 = history[-2]
     h = time - t1
     whole = time - t2
-    last = t1 - t2
-    lv = (v1 - v2) / last
-    lx = (x1 - x2) / last
-    dv = ((value - v1) / h - lv) / whole
-    dx = ((surface - x1) / h - lx) / whole
+    last = (x1 - x2) / (t1 - t2)
+    difference = ((surface - x1) / h - last) / whole
     # Too few points for the third difference: the error of the first-order step bounds it.
     factor = h * h
     if count > 2:
-        t3, v3, x3 = history[-3]
-        span = t1 - t3
-        earlier = t2 - t3
-        reach = time - t3
-        dv = (dv - (lv - (v2 - v3) / earlier) / span) / reach
-        dx = (dx - (lx - (x2 - x3) / earlier) / span) / reach
+        t3, x3 = history[-3]
+        earlier = (x2 - x3) / (t2 - t3)
+        difference = (difference - (last - earlier) / (t1 - t3)) / (time - t3)
         # Truncation error of BDF2 with unequal steps: h^2 (h + h')^2 / (6 (2 h + h')) x'''.
         factor *= whole * whole / (h + whole)
-    of_voltage = abs(dv) * factor / VOLTAGE_TOLERANCE
-    of_composition = abs(dx) * factor / COMPOSITION_TOLERANCE
-    if not (-ORDINARY_VOLTAGE < value < ORDINARY_VOLTAGE and -1.0 < surface < 1.0):
-        of_voltage /= max(abs(value) / ORDINARY_VOLTAGE, 1.0)
-        of_composition /= max(abs(surface), 1.0)
-    return of_voltage if of_voltage > of_composition else of_composition
+    steepness = min(abs(slope), STEEPEST)
+    error = abs(difference) * factor
+    error *= 1.0 / COMPOSITION_TOLERANCE + steepness / VOLTAGE_TOLERANCE
+    # Beyond a lithium content of 1 the tolerance is relative: what only abuse reaches is not
+    # worth more digits than it has.
+    return error if -1.0 < surface < 1.0 else error / max(abs(surface), 1.0)

@@ -1,0 +1,5 @@
+"""`python -m operando.validation`: the command line with `validate`."""
+
+from operando.validation.cli import main
+
+main()
