@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import socket
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,21 @@ settings.load_profile("operando")
 
 PORTS = range(20_000, 30_000)
 """Below the ports that Linux gives to outgoing connections (32768 and up), which come and go."""
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """A command that ran in this process leaves signals ignored while it ends, as it should.
+
+    Processes that a later test starts would inherit that.
+    """
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

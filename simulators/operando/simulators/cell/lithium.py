@@ -470,10 +470,10 @@ class LithiumCell(SteppedCell):
             interphase += grown
             lithium -= grown
         if stripping < 0.0 and coverage < 1.0:
-            scale = p.nucleation_charge * (-stripping / p.nucleation_current) ** (
-                -p.nucleation_exponent
-            )
-            coverage = 1.0 - (1.0 - coverage) * math.exp(stripping * length / scale)
+            # Not as a charge to divide by: a current may be as small as a float can say.
+            share = (-stripping / p.nucleation_current) ** p.nucleation_exponent
+            covered = stripping * length * share / p.nucleation_charge
+            coverage = 1.0 - (1.0 - coverage) * math.exp(covered)
         voids += (max(stripping, 0.0) - self._replenished) * length / self._void_charge
         voids = min(max(voids, 0.0), MOST_VOIDS)
         growth = self._creep_short

@@ -28,6 +28,11 @@ LARGEST_SETTING = 1e6
 """V, A or ohm. No source is set beyond it; it keeps every number of the model finite."""
 
 
+MOST_WIDENINGS = 30
+"""Times that a bracket of current is widened fourfold. A cell whose voltage does not reach a limit
+with what that gives (more than 1e6 A) is taken at that current."""
+
+
 class SteppedCell(ABC):
     """A cell whose response over a step is a rising function of its current."""
 
@@ -253,11 +258,14 @@ class SteppedCell(ABC):
                 return current, voltage, after, Regulation.CURRENT
             level, low, high = math.copysign(limit, voltage), current, current
             reach = max(abs(current), 1e-9)
-            if voltage > level:
-                while self._respond(values, low, length)[0] > level:
+            for _ in range(MOST_WIDENINGS):
+                if voltage > level:
+                    if self._respond(values, low, length)[0] <= level:
+                        break
                     low, reach = low - reach, 4.0 * reach
-            else:
-                while self._respond(values, high, length)[0] < level:
+                else:
+                    if self._respond(values, high, length)[0] >= level:
+                        break
                     high, reach = high + reach, 4.0 * reach
         else:
             level, low, high = source.level, -limit, limit
