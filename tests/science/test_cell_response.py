@@ -143,11 +143,24 @@ def test_a_softer_contact_that_heals_lasts_longer() -> None:
 
 
 def test_lost_connection_takes_its_lithium_with_it() -> None:
-    loose = replace(CAEC, connection_loss=1.0, connection_threshold=0.9, contact_loss=0.5)
+    strained = replace(CAEC, contact_loss=0.5, reconstruction_rate=0.0)
+    loose = replace(strained, connection_loss=1.0, connection_threshold=0.9)
     tight = replace(loose, connection_loss=0.0)
     assert cycled(loose).state.connected_fraction < 0.95
     assert cycled(tight).state.connected_fraction == 1.0
     assert cycled(loose).retention < cycled(tight).retention
+
+
+def test_the_oxide_turns_into_rock_salt_where_it_is_bare_and_charged_high() -> None:
+    # Connection apart, so that what is lost is reconstructed.
+    held = replace(CAEC, connection_loss=0.0)
+    by_cut_off = series(lambda v: cycled(held, upper=v), (4.1, 4.2, 4.3, 4.4))
+    assert rises([-o.state.connected_fraction for o in by_cut_off])
+    assert by_cut_off[0].state.connected_fraction > 0.9999
+    by_cover = series(lambda c: cycled(replace(held, coating_coverage=c)), (0.0, 0.5, 0.9))
+    assert rises([o.state.connected_fraction for o in by_cover])
+    never = cycled(replace(held, reconstruction_rate=0.0), upper=4.4)
+    assert never.state.connected_fraction == 1.0
 
 
 def test_the_frame_around_a_cell_presses_on_its_contacts() -> None:

@@ -87,13 +87,32 @@ def test_seeds_spread_as_the_preset_states() -> None:
         ("active_loading", nominal.spread_loading),
         ("separator_thickness", nominal.spread_separator),
         ("charge_transfer_resistance", nominal.spread_charge_transfer),
+        ("contact_loss", nominal.spread_contact_loss),
     ):
         logarithms = [math.log(getattr(p, name) / getattr(nominal, name)) for p in batch]
         deviation = math.sqrt(sum(v * v for v in logarithms) / len(logarithms))
         assert deviation == pytest.approx(spread, rel=0.15)
-    voltages = [p.assembled_potential for p in batch]
+    leak = nominal.electronic_conductivity
+    flawed = sum(p.electronic_conductivity > leak for p in batch)
+    assert 0.5 < flawed / len(batch) / nominal.flaw_probability < 1.5
+    voltages = [p.assembled_potential for p in batch if p.electronic_conductivity == leak]
     assert 2.5 <= min(voltages) < 2.55
     assert 2.65 < max(voltages) <= 2.7
+
+
+def test_a_flawed_cell_of_a_batch_shows_it_as_assembled_and_fails_to_charge() -> None:
+    nominal = load_preset("ncm811-caec").parameters
+    leaks = {seed: nominal.manufactured(seed).electronic_conductivity for seed in range(1, 200)}
+    worst = max(leaks, key=lambda seed: leaks[seed])
+    sound, flawed = (SimulatedCell.from_preset("ncm811-caec", seed=s) for s in (1, worst))
+    assert leaks[1] == nominal.electronic_conductivity
+    assert flawed.terminal(0.0).voltage < 2.5 < sound.terminal(0.0).voltage
+    for cell in (sound, flawed):
+        cell.source_voltage(0.0, 4.25, 0.1 * one_c(cell))
+    day = 24 * 3600.0
+    assert sound.terminal(day).regulation is Regulation.VOLTAGE
+    assert flawed.terminal(day).regulation is Regulation.CURRENT  # it never gets there
+    assert flawed.terminal(day).voltage < 4.2
 
 
 def test_constant_current_turns_into_constant_voltage_at_the_crossing() -> None:

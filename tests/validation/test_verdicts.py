@@ -184,6 +184,7 @@ def test_json_has_its_schema_and_no_number_that_json_lacks() -> None:
     assert (data["mode"], data["draws"], data["seed"]) == ("quick", 10, 1)
     assert data["summary"]["calibrated"] == {"met": 1, "missed": 1, "not yet": 0}
     common = {"id", "quantity", "unit", "role", "conditions", "source", "verdict", "path", "note"}
+    common |= {"seen"}
     value = {"case", "published", "tolerance", "measured", "deviation", "relative_deviation"}
     for row in data["rows"]:
         expected = {"order", "values"} if row["role"] == "ordering" else value | {"interval"}

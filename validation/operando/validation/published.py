@@ -82,6 +82,8 @@ class Target:
     published: value by case; empty for an ordering. tolerance: None for an ordering.
     descending: chains of cases, each larger than the next; a case in `given` is that number.
     positive, negative: cases that must have that sign.
+    seen: what of the model was changed after this row had been measured, "" for nothing: since then
+        it is no blind prediction.
     """
 
     id: str
@@ -97,6 +99,7 @@ class Target:
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
     given: Mapping[str, float] | None = None
+    seen: str = ""
 
     @property
     def cases(self) -> tuple[str, ...]:
@@ -171,6 +174,7 @@ def _target(role: Role, row: Mapping[str, Any], document: Mapping[str, Any], nam
         positive=tuple(map(str, row.get("positive", ()))),
         negative=tuple(map(str, row.get("negative", ()))),
         given=given,
+        seen=str(row.get("seen", "")),
     )
     ordered = bool(target.descending or target.positive or target.negative)
     if role is Role.ORDERING and (published or target.tolerance or not ordered):

@@ -23,6 +23,9 @@ HEADINGS = {
     Role.ORDERING: "Orderings: never shown to the fit",
 }
 
+SEEN = "*"
+"""Marks a row that the model was changed after, and is therefore no blind prediction."""
+
 COLOURS = {Verdict.MET: "green", Verdict.MISSED: "bold red", Verdict.NOT_YET: "yellow"}
 
 JSON = dict[str, object]
@@ -66,15 +69,16 @@ def cells(row: Row) -> tuple[str, ...]:
     target = row.target
     end = (row.verdict.value, row.path.value if row.verdict is not Verdict.NOT_YET else "–")
     quantity = target.quantity if target.unit == "1" else f"{target.quantity}, {target.unit}"
+    name = f"{target.id} {SEEN}" if target.seen else target.id
     if target.role is Role.ORDERING:
         measured = ", ".join(f"{case}: {number(value)}" for case, value in row.values.items())
-        return (target.id, quantity, target.statement, measured or "–", *end)
+        return (name, quantity, target.statement, measured or "–", *end)
     published = number(row.published)
     lower_bound = target.tolerance is not None and target.tolerance.at_least
     published = f"≥ {published}" if lower_bound else f"{published} {target.tolerance}"
     interval = (_interval(row),) if target.role is Role.HELD_OUT else ()
     measured = number(row.measured)
-    return (target.id, quantity, row.case, published, measured, _deviation(row), *interval, *end)
+    return (name, quantity, row.case, published, measured, _deviation(row), *interval, *end)
 
 
 def _deviation(row: Row) -> str:
@@ -107,7 +111,10 @@ def remarks(rows: Iterable[Row]) -> list[tuple[str, str]]:
         if row.verdict is Verdict.NOT_YET:
             note = f"NOT YET: {note}"
         text = f"{target.source}; {target.conditions}"
-        found.setdefault(target.id, f"{text}. {note}" if note else text)
+        text = f"{text}. {note}" if note else text
+        if target.seen:
+            text = f"{text}. {SEEN} seen before the model was changed: {target.seen}"
+        found.setdefault(target.id, text)
     return list(found.items())
 
 
@@ -119,6 +126,9 @@ def summary(rows: Sequence[Row]) -> list[str]:
         if not (count.met or count.missed or count.not_yet):
             continue
         line = f"{role.value}: {count.met} met, {count.missed} missed, {count.not_yet} not yet"
+        seen = {row.target.id for row in rows if row.target.role is role and row.target.seen}
+        if seen:
+            line += f"; {SEEN} no blind prediction: {', '.join(sorted(seen))}"
         if role is Role.HELD_OUT:
             judged = [row.predicted for row in rows if row.predicted is not None]
             if judged:
@@ -222,6 +232,7 @@ def _row(row: Row) -> JSON:
         "verdict": row.verdict.value,
         "path": row.path.value,
         "note": row.note,
+        "seen": target.seen or None,
     }
     if target.role is Role.ORDERING:
         values = {case: _finite(value) for case, value in row.values.items()}

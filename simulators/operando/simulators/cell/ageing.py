@@ -2,9 +2,10 @@
 
 Contact is lost as the active material shrinks and swells, against adhesion and stack pressure;
 lost contact disconnects material and exposes fresh surface; an interphase grows on what is bare,
-after an incubation, the faster the higher the potential; another one grows on the counter
-electrode, in which stripping leaves voids that creep refills. Nothing here is fitted to cycles:
-cycle numbers appear nowhere. Equations and sources: `docs/explanation/cell-model.md`.
+after an incubation, the faster the higher the potential; near the top of the charge the oxide
+itself loses oxygen and part of it turns into inactive rock salt; another interphase grows on the
+counter electrode, in which stripping leaves voids that creep refills. Nothing here is fitted to
+cycles: cycle numbers appear nowhere. Equations and sources: `docs/explanation/cell-model.md`.
 """
 
 import math
@@ -42,9 +43,11 @@ class Ageing:
         "_growth_charge",
         "_leak",
         "_parameters",
+        "_reconstruction_floor",
         "_stage_rate",
         "_warm_growth",
         "_warm_incubation",
+        "_warm_reconstruction",
         "_warm_square",
         "pressure",
         "reference_height",
@@ -71,6 +74,8 @@ class Ageing:
         self._growth_charge = p.interphase_charge * surface
         self._first_charge = p.first_oxidation * surface
         self._first_rate = 1.0 / p.first_oxidation_time
+        # Ten scales below its onset reconstruction is lost in rounding, and costs no exponential.
+        self._reconstruction_floor = p.reconstruction_onset - 10.0 * p.reconstruction_voltage_scale
         self.set_temperature(p.reference_temperature)
 
     def set_temperature(self, kelvin: float) -> None:
@@ -83,6 +88,9 @@ class Ageing:
 
         self._warm_growth = p.interphase_growth * faster(p.interphase_activation_energy)
         self._warm_incubation = faster(p.interphase_activation_energy)
+        self._warm_reconstruction = p.reconstruction_rate * faster(
+            p.reconstruction_activation_energy
+        )
         self._warm_square = p.counter_interphase_rate**2 * faster(
             p.counter_interphase_activation_energy
         )
@@ -189,6 +197,11 @@ class Ageing:
         # Connection: what has little contact left drops out of the network.
         share = math.exp((left - p.connection_threshold) / p.connection_width)
         kept = connected * (left / contact) ** (p.connection_loss / (1.0 + share))
+        # Reconstruction: what nothing protects loses oxygen and turns into rock salt.
+        if potential > self._reconstruction_floor:
+            drive = (potential - p.reconstruction_onset) / p.reconstruction_voltage_scale
+            drive = 10.0 if drive > 10.0 else drive
+            kept *= math.exp(-length * bare * self._warm_reconstruction * math.exp(drive))
         kept = kept if kept > LEAST_CONNECTED else LEAST_CONNECTED
         isolated += (connected - kept) * mean
 

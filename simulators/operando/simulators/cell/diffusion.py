@@ -16,6 +16,7 @@ TABLE_SIZE = 500
 TABLE_HIGH = 1.05
 """Material functions are tabulated over lithium contents from 0 to this; constant outside."""
 
+_LAST = float(TABLE_SIZE)
 _SCALE = TABLE_SIZE / TABLE_HIGH
 
 Table = tuple[list[float], list[float]]
@@ -101,7 +102,7 @@ class Sphere:
             if u < 0.0:
                 u = 0.0
             elif u > TABLE_SIZE:
-                u = TABLE_SIZE
+                u = _LAST
             k = int(u)
             total += v * (bases[k] + u * slopes[k])
         return total
@@ -150,7 +151,7 @@ class Sphere:
             if u < 0.0:
                 u = 0.0
             elif u > TABLE_SIZE:
-                u = TABLE_SIZE
+                u = _LAST
             k = int(u)
             # Row i: (V + g + last) x_i - last x_(i-1) - g x_(i+1) = V history, with x_(i-1) put in.
             right = volume * history + g * q
@@ -184,7 +185,7 @@ class Sphere:
             if u < 0.0:
                 u = 0.0
             elif u > TABLE_SIZE:
-                u = TABLE_SIZE
+                u = _LAST
             k = int(u)
             total += volume * (bases[k] + u * slopes[k])
             x = free + pull * x

@@ -71,6 +71,8 @@ class CellParameters:
     """Potential up to which the coating protects: half of its effect is lost there, V vs Li."""
     coating_window_width: float
     """Width of that loss (logistic), V."""
+    contact_share: float
+    """Share of the particles' surface, as smooth spheres, that the pressed electrolyte touches."""
     coating_adhesion: float
     """Adhesion between electrolyte and active material, relative to the Mg-doped LiNbO3 coating."""
 
@@ -151,6 +153,15 @@ class CellParameters:
     """Resistance per thickness of cathode interphase, ohm m2/m."""
     interphase_activation_energy: float
     """J/mol."""
+    reconstruction_rate: float
+    """Share of the active material that turns into rock salt in a time, bare and at the onset, 1/s.
+    """
+    reconstruction_onset: float
+    """Potential at which that rate holds, V vs Li: where the oxide begins to lose oxygen."""
+    reconstruction_voltage_scale: float
+    """Voltage that multiplies that rate by e, V."""
+    reconstruction_activation_energy: float
+    """J/mol."""
     counter_interphase_rate: float
     """Parabolic rate of lithium consumption by the counter electrode's interphase, C/(m2 s^1/2)."""
     counter_interphase_activation_energy: float
@@ -178,6 +189,14 @@ class CellParameters:
     """Relative standard deviation of the charge-transfer resistance."""
     spread_assembled_potential: float
     """Standard deviation of the open-circuit voltage as assembled, V."""
+    spread_contact_loss: float
+    """Relative standard deviation of the loss of contact."""
+    flaw_probability: float
+    """Probability that a cell of a batch has a separator that electrons pass."""
+    flaw_conductance: float
+    """Largest electronic conductance of such a separator, S/m2; the least is a hundredth of it."""
+    flaw_potential: float
+    """Drop of the open-circuit voltage as assembled of a cell with that conductance, V."""
 
     # Of the spectrum only: the time domain has no capacitances. See `cell/spectrum.py`.
     cathode_electronic_share: float
@@ -204,8 +223,12 @@ class CellParameters:
 
     @property
     def coating_resistance(self) -> float:
-        """Resistance of the coating where it covers, on all of the particles' surface, ohm m2."""
-        return self.coating_thickness / self.coating_conductivity / self.surface_ratio
+        """Resistance of the coating if it covered all contacts, ohm m2 of electrode.
+
+        Lithium passes it where electrolyte touches, which is a small part of the surface.
+        """
+        touched = self.surface_ratio * self.contact_share
+        return self.coating_thickness / self.coating_conductivity / touched
 
     @property
     def assembled_contact(self) -> float:
@@ -227,9 +250,12 @@ class CellParameters:
     def manufactured(self, seed: int) -> "CellParameters":
         """Return the parameters of one cell of a batch; seed 0 is the nominal cell.
 
-        Loading, separator thickness and charge-transfer resistance are normally distributed in
-        their logarithm, the open-circuit voltage as assembled normally; all cut at 2.5 standard
-        deviations. Every quantity has a random stream of its own, named after it.
+        Loading, separator thickness, charge-transfer resistance and loss of contact are normally
+        distributed in their logarithm, the open-circuit voltage as assembled normally; all cut at
+        2.5 standard deviations. A cell is flawed with `flaw_probability`: electrons pass its
+        separator, with a conductance uniform in its logarithm over two decades, and the more of
+        them do, the lower is its voltage as assembled. Every quantity has a random stream of its
+        own, named after it.
         """
         if seed == 0:
             return self
@@ -238,15 +264,25 @@ class CellParameters:
             return max(-2.5, min(2.5, random.Random(f"{name}/{seed}").gauss(0.0, 1.0)))
 
         charge_transfer = math.exp(self.spread_charge_transfer * deviate("charge transfer"))
+        separator = self.separator_thickness * math.exp(
+            self.spread_separator * deviate("separator")
+        )
+        flaw = 0.0
+        if random.Random(f"flaw/{seed}").random() < self.flaw_probability:
+            flaw = 100.0 ** -random.Random(f"flaw size/{seed}").random()
         return replace(
             self,
             active_loading=self.active_loading * math.exp(self.spread_loading * deviate("loading")),
-            separator_thickness=self.separator_thickness
-            * math.exp(self.spread_separator * deviate("separator")),
+            separator_thickness=separator,
+            electronic_conductivity=self.electronic_conductivity
+            + flaw * self.flaw_conductance * separator,
+            contact_loss=self.contact_loss
+            * math.exp(self.spread_contact_loss * deviate("contact loss")),
             charge_transfer_resistance=self.charge_transfer_resistance * charge_transfer,
             space_charge_resistance=self.space_charge_resistance * charge_transfer,
             assembled_potential=self.assembled_potential
-            + self.spread_assembled_potential * deviate("assembled potential"),
+            + self.spread_assembled_potential * deviate("assembled potential")
+            - flaw * self.flaw_potential,
         )
 
 

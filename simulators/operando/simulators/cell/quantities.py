@@ -28,7 +28,9 @@ _NEVER_ZERO = {
     "m2/s": "diffusivity",
     "ohm m2": "charge_transfer_resistance",
     "S/m": "coating_conductivity electrolyte_conductivity separator_conductivity",
-    "V": "coating_window_width interphase_voltage_scale oxidation_scale",
+    "V": (
+        "coating_window_width interphase_voltage_scale oxidation_scale reconstruction_voltage_scale"
+    ),
     "1": (
         "coating_adhesion connection_width contact_strain diffusivity_knee_width potential_stretch"
     ),
@@ -60,15 +62,17 @@ _NOT_NEGATIVE = {
         "counter_creep_activation_energy counter_interphase_activation_energy "
         "creep_activation_energy diffusivity_activation_energy electrolyte_activation_energy "
         "exchange_activation_energy filament_activation_energy growth_activation_energy "
-        "interface_activation_energy interphase_activation_energy"
+        "interface_activation_energy interphase_activation_energy reconstruction_activation_energy"
     ),
     "m3/C": "counter_expansion interphase_volume",
     "C/m2": "counter_inventory counter_lithium first_oxidation working_lithium",
-    "V": "bare_potential spread_assembled_potential",
+    "V": "bare_potential flaw_potential spread_assembled_potential",
+    "1/s": "reconstruction_rate",
     "1": (
         "connection_loss contact_deficit contact_exponent contact_loss counter_creep_exponent "
         "creep_short_exponent filament_exponent nucleation_exponent percolation_exponent "
-        "spread_charge_transfer spread_conductivity spread_filament spread_interface "
+        "spread_charge_transfer spread_conductivity spread_contact_loss spread_filament "
+        "spread_interface "
         "spread_loading spread_separator spread_thickness stripping_exponent"
     ),
     "m/s": "growth_rate interphase_growth",
@@ -79,7 +83,7 @@ _NOT_NEGATIVE = {
         "active_conductivity electrolyte_electronic_conductivity electronic_conductivity "
         "electronic_floor ionic_floor separator_electronic_conductivity"
     ),
-    "S/m2": "electron_contact hard_conductance ion_contact soft_conductance",
+    "S/m2": "electron_contact flaw_conductance hard_conductance ion_contact soft_conductance",
     "F s^(a-1)/m2": (
         "blocking_coefficient counter_capacitance double_layer_capacitance "
         "grain_boundary_capacitance interface_capacitance"
@@ -96,6 +100,7 @@ _SHARES = (
     "active_fraction barrier_depth barrier_growth bulk_growth_share cathode_accommodation "
     "cathode_electronic_share charge_transfer_lithiation coating_coverage connection_threshold "
     "contact_healing coverage diffusivity_floor diffusivity_knee electronic_threshold "
+    "flaw_probability "
     "grain_boundary_share initial_lithiation ionic_threshold porosity soft_short"
 )
 """Numbers between 0 and 1."""
@@ -115,6 +120,8 @@ _KNOWN = (
         "counter_potential": Quantity("V", -1.0, 5.0),
         "assembled_potential": Quantity("V", -1.0, 5.0),
         "interphase_onset": Quantity("V", -1.0, 6.0),
+        "reconstruction_onset": Quantity("V", -1.0, 6.0),
+        "contact_share": Quantity("1", 0.0, 1.0, above=True),
         "oxidation_onset": Quantity("V", -1.0, 10.0),
         "coating_window": Quantity("V", 0.0, 10.0),
         "reference_temperature": Quantity("K", 150.0, 600.0),
