@@ -272,3 +272,43 @@ def test_a_wrong_voltage_range_is_refused_with_its_line(
         load_bench(tmp_path / "bench.toml")
     assert str(caught.value).startswith("bench.toml line 2: [cells.c1] voltage_range: ")
     assert said in str(caught.value)
+
+
+ROOMS = """\
+[instruments.o2]
+driver = "rapidox-1100"
+address = "serial:ports/o2"
+[instruments.o2.simulated]
+room = "box"
+[cells.c1]
+preset = "ncm811-caec"
+room = "oven"
+[rooms.box]
+kind = "glovebox"
+leak = 1e-6
+[rooms.oven]
+kind = "chamber"
+"""
+
+
+def test_instruments_and_cells_are_in_rooms(tmp_path: Path) -> None:
+    found = bench(tmp_path, ROOMS)
+    assert found.instruments["o2"].simulated == SimulatedEntry(room="box")
+    assert found.cells["c1"].room == "oven"
+    assert (found.rooms["box"].kind, found.rooms["box"].options) == ("glovebox", {"leak": 1e-6})
+    assert found.rooms["oven"].options == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "message"),
+    [
+        ('room = "bax"', 'room = "box"', r"line 5.*there is no \[rooms.bax\]; rooms of this bench"),
+        ('room = "oben"', 'room = "oven"', r"there is no \[rooms.oben\]; .*: box, oven"),
+        ('knd = "chamber"', 'kind = "chamber"', r'kind.*missing|write kind = "glovebox"'),
+    ],
+)
+def test_a_room_that_is_not_there_is_named(
+    tmp_path: Path, wrong: str, right: str, message: str
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        bench(tmp_path, ROOMS.replace(right, wrong))

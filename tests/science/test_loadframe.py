@@ -131,3 +131,18 @@ def test_asking_for_the_pressure_changes_nothing(caec: CellParameters) -> None:
 def test_impossible_frames_are_refused(caec: CellParameters, wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         LoadFrame(SimulatedCell(caec), **wrong)
+
+
+@pytest.mark.parametrize("stiffness", [0.0, 1e7])
+def test_an_actuator_sets_the_force_and_the_frame_stays_as_stiff_as_it_is(stiffness: float) -> None:
+    cell = SimulatedCell.from_preset("ncm811-caec")
+    frame = LoadFrame(cell, stiffness=stiffness)
+    day = 86400.0
+    frame.press(day, 500.0)
+    assert frame.force(day) == pytest.approx(500.0, rel=1e-12)
+    assert cell.stack_pressure == pytest.approx(500.0 / frame.area)
+    cell.source_voltage(day, 4.25, 1e-3)
+    rise = frame.force(1.5 * day) - 500.0
+    assert rise == 0.0 if stiffness == 0.0 else rise > 10.0
+    with pytest.raises(ValueError, match="force must be finite and not negative"):
+        frame.press(2 * day, -1.0)

@@ -10,6 +10,7 @@ from operando.instruments.clock import Clock, run
 from operando.instruments.samples import Regulation
 from operando.instruments.wires import MemoryWire, Peer, Switchboard, Terminated
 from operando.simulators.devices.keithley_2450 import SimulatedKeithley2450
+from operando.simulators.devices.ports import Site
 from operando.simulators.faults import FaultyPeer
 
 
@@ -73,8 +74,13 @@ class Spring:
         self.newtons = newtons
         self.rate = rate
 
+    area = 1e-4
+
     def force(self, now: float) -> float:
         return self.newtons + self.rate * now
+
+    def press(self, now: float, force: float) -> None:
+        self.newtons = force - self.rate * now
 
 
 class Host:
@@ -135,7 +141,7 @@ async def meter_on(
     """A source meter, without noise unless asked for, on a cell; in virtual time."""
     clock = Clock("virtual")
     cell = cell or ResistorCell()
-    device = model("smu1", cell=cell, frame=None, clock=clock, options={"noise": 0.0, **options})
+    device = model("smu1", site=Site(cell), clock=clock, options={"noise": 0.0, **options})
     host, faults = await connect(device, clock)
     return Meter(host, device, cell, faults)
 

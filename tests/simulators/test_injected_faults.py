@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from operando.instruments.clock import Clock, run
 from operando.instruments.errors import BadInputError, LinkLostError, ReplyTimeoutError
 from operando.instruments.wires import Line
+from operando.simulators.devices.ports import Site
 from operando.simulators.devices.pt113 import SimulatedPT113
 from operando.simulators.faults import (
     DEVICE_FAULTS,
@@ -287,7 +288,7 @@ def test_an_error_is_queued_with_its_standard_text() -> None:
 def test_what_an_instrument_cannot_do_is_refused_and_changes_nothing() -> None:
     async def scenario() -> None:
         clock = Clock("virtual")
-        device = SimulatedPT113("lc1", cell=None, frame=Spring(10.0), clock=clock, options={})
+        device = SimulatedPT113("lc1", site=Site(frame=Spring(10.0)), clock=clock, options={})
         host, peer = await connect(device, clock, b"\r\n")
         with pytest.raises(BadInputError, match="identity"):
             peer.inject("silence; identity 4711")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import serial
 
-from operando.instruments.bench import Bench, CellEntry, InstrumentEntry, SimulatedEntry
+from operando.instruments.bench import Bench, CellEntry, InstrumentEntry, RoomEntry, SimulatedEntry
 from operando.instruments.clock import Clock, run
 from operando.instruments.errors import AddressInUseError, BadInputError, ReplyTimeoutError
 from operando.instruments.simulation import Simulation
@@ -238,3 +239,17 @@ def test_when_one_address_fails_nothing_stays_served(free_port: int, tmp_path: P
             await asyncio.open_connection("127.0.0.1", free_port)
 
     run(scenario())
+
+
+def test_a_cell_has_the_temperature_of_its_room() -> None:
+    cell = CellEntry("c1", "bench.toml line 1", preset="ncm811-caec", room="lab")
+    room = RoomEntry("lab", "bench.toml line 9", "laboratory", {"temperature": 291.15})
+    bench = replace(bench_of(smu(), cells={"c1": cell}), rooms={"lab": room})
+    wrong = replace(bench, rooms={"lab": replace(room, options={"temperture": 291.15})})
+
+    async def assemble() -> None:
+        assert SimulatedBench(bench, Clock()).cells["c1"].temperature == 291.15
+        with pytest.raises(BadInputError, match=r"\[rooms.lab\]: unknown key temperture"):
+            SimulatedBench(wrong, Clock())
+
+    run(assemble(), virtual=True)

@@ -12,6 +12,7 @@ from operando.simulators.devices.keithley_2450 import (
     SimulatedKeithley2450,
     SimulatedKeithley2461,
 )
+from operando.simulators.devices.ports import Site
 from simulators.bench_of_one import Meter, ResistorCell, connect, meter_on, virtual
 
 READ = ':READ? "defbuffer1",SOUR,READ'
@@ -392,7 +393,7 @@ async def test_noise_scales_with_the_range_and_repeats_with_the_name() -> None:
     async def readings(name: str, span: float) -> list[float]:
         clock = Clock("virtual")
         device = SimulatedKeithley2450(
-            name, cell=ResistorCell(), frame=None, clock=clock, options={"noise": 1e-5}
+            name, site=Site(ResistorCell()), clock=clock, options={"noise": 1e-5}
         )
         host, _ = await connect(device, clock)
         await host.tell(f":SENS:FUNC 'VOLT';:SENS:VOLT:RANG {span};:SOUR:FUNC CURR;:OUTP ON")
@@ -423,7 +424,7 @@ async def test_count_readings_are_taken_one_after_the_other() -> None:
 async def test_a_second_session_waits_for_the_reading_but_gets_in() -> None:
     clock = Clock("virtual")
     device = SimulatedKeithley2450(
-        "smu1", cell=ResistorCell(), frame=None, clock=clock, options={"reading_time": 0.1}
+        "smu1", site=Site(ResistorCell()), clock=clock, options={"reading_time": 0.1}
     )
     switchboard = Switchboard()
     switchboard.attach("memory", device)

@@ -10,6 +10,7 @@ from operando.instruments.clock import Clock, run
 from operando.instruments.errors import BadInputError, ReplyTimeoutError
 from operando.instruments.wires import Sized
 from operando.simulators.devices.modbus_slave import crc
+from operando.simulators.devices.ports import Site
 from operando.simulators.devices.pt113 import SimulatedPT113, SimulatedPT113Modbus, checksum
 from simulators.bench_of_one import Host, Spring, connect
 
@@ -18,7 +19,7 @@ async def indicator(spring: Spring, **options: object) -> Host:
     """A host at an indicator in BSI mode, without noise unless asked for."""
     clock = Clock("virtual")
     device = SimulatedPT113(
-        "lc1", cell=None, frame=spring, clock=clock, options={"noise": 0.0, **options}
+        "lc1", site=Site(frame=spring), clock=clock, options={"noise": 0.0, **options}
     )
     return (await connect(device, clock, b"\r\n"))[0]
 
@@ -27,7 +28,7 @@ async def slave(spring: Spring, **options: object) -> Host:
     """A host at an indicator in Modbus mode."""
     clock = Clock("virtual")
     device = SimulatedPT113Modbus(
-        "lc1", cell=None, frame=spring, clock=clock, options={"noise": 0.0, **options}
+        "lc1", site=Site(frame=spring), clock=clock, options={"noise": 0.0, **options}
     )
     return (await connect(device, clock))[0]
 
@@ -361,11 +362,11 @@ def test_a_frame_may_come_in_pieces_but_not_after_a_pause() -> None:
 def test_nak_is_a_slave_failure_in_modbus_and_an_x_in_bsi() -> None:
     async def scenario() -> None:
         clock = Clock("virtual")
-        modbus = SimulatedPT113Modbus("lc1", cell=None, frame=Spring(1.0), clock=clock, options={})
+        modbus = SimulatedPT113Modbus("lc1", site=Site(frame=Spring(1.0)), clock=clock, options={})
         host, peer = await connect(modbus, clock)
         peer.inject("nak once")
         assert (await exchange(host, "01 03 00 00 00 02 C4 0B")).startswith("01 83 04")
-        bsi = SimulatedPT113("lc2", cell=None, frame=Spring(1.0), clock=clock, options={})
+        bsi = SimulatedPT113("lc2", site=Site(frame=Spring(1.0)), clock=clock, options={})
         host, peer = await connect(bsi, clock, b"\r\n")
         peer.inject("nak once; overload once")
         assert await host.ask("01I") == "01IX"

@@ -13,6 +13,7 @@ from pymodbus.client import ModbusTcpClient
 
 from operando.instruments.clock import Clock, run
 from operando.simulators.devices.keithley_2450 import SimulatedKeithley2450
+from operando.simulators.devices.ports import Site
 from operando.simulators.devices.pt113 import SimulatedPT113Modbus
 from operando.simulators.wire import TcpServer
 from simulators.bench_of_one import ResistorCell, Spring
@@ -45,8 +46,7 @@ def with_pymeasure(
         clock = Clock("scaled", 20.0)
         device = SimulatedKeithley2450(
             "smu1",
-            cell=ResistorCell(),
-            frame=None,
+            site=Site(ResistorCell()),
             clock=clock,
             options={"noise": 0.0, **options},
         )
@@ -210,7 +210,7 @@ def test_pymodbus_reads_and_writes_registers(free_port: int) -> None:
     async def scenario() -> tuple[int, int, int, int, bool]:
         clock = Clock("scaled", 20.0)
         device = SimulatedPT113Modbus(
-            "lc1", cell=None, frame=Spring(-123.4), clock=clock, options={"noise": 0.0}
+            "lc1", site=Site(frame=Spring(-123.4)), clock=clock, options={"noise": 0.0}
         )
         server = TcpServer(device, clock, "127.0.0.1", free_port)
         await server.start()

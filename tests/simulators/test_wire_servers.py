@@ -17,6 +17,7 @@ from operando.instruments.clock import Clock, run
 from operando.instruments.errors import AddressInUseError, BadInputError
 from operando.instruments.wires import Peer
 from operando.simulators.devices.keithley_2450 import SimulatedKeithley2450
+from operando.simulators.devices.ports import Site
 from operando.simulators.devices.pt113 import SimulatedPT113
 from operando.simulators.faults import FaultyPeer
 from operando.simulators.wire import PtyServer, TcpServer, server_for
@@ -29,9 +30,7 @@ IDENTITY = b"KEITHLEY INSTRUMENTS,MODEL 2450,04096331,1.6.7c\n"
 
 def source_meter(clock: Clock, **options: object) -> FaultyPeer:
     """A source meter on a cell."""
-    device = SimulatedKeithley2450(
-        "smu1", cell=ResistorCell(), frame=None, clock=clock, options=options
-    )
+    device = SimulatedKeithley2450("smu1", site=Site(ResistorCell()), clock=clock, options=options)
     return FaultyPeer(device, clock, name="smu1")
 
 
@@ -212,8 +211,7 @@ def load_cell(clock: Clock) -> FaultyPeer:
     """An indicator that answers at once."""
     device = SimulatedPT113(
         "lc1",
-        cell=None,
-        frame=Spring(123.4),
+        site=Site(frame=Spring(123.4)),
         clock=clock,
         options={"noise": 0.0, "response_time": 0.0, "baud": 115200},
     )

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from operando.validation.published import Role, load_targets
-from operando.validation.report import BEGIN, END
+from operando.validation.report import BEGIN, END, SEEN
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "validation.md"
 
@@ -19,9 +19,10 @@ def parts() -> tuple[str, str]:
 
 
 def rows_of(table: str) -> list[list[str]]:
-    """Cells of the rows of its Markdown tables."""
+    """Cells of the rows of its Markdown tables, ids without the mark of rows that were seen."""
     lines = [line for line in table.splitlines() if re.match(r"\| [VM]-", line)]
-    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    return [[row[0].removesuffix(f" {SEEN}"), *row[1:]] for row in rows]
 
 
 def test_every_target_stands_in_the_table_with_its_cases() -> None:
@@ -30,6 +31,13 @@ def test_every_target_stands_in_the_table_with_its_cases() -> None:
         for target in load_targets(role):
             expected = 1 if role is Role.ORDERING else len(target.published)
             assert shown.count(target.id) == expected, target.id
+
+
+def test_rows_that_were_seen_before_the_model_changed_are_marked() -> None:
+    seen = {t.id for role in Role for t in load_targets(role) if t.seen}
+    marked = set(re.findall(rf"^\| (\S+) {re.escape(SEEN)} \|", parts()[0], re.M))
+    assert seen
+    assert marked == seen
 
 
 def test_every_miss_has_its_account() -> None:

@@ -15,11 +15,13 @@ class SimulatedEntry:
 
     cell: name of the cell whose physics stands behind the instrument; empty when none.
     faults: faults active from the start, "none" or e.g. "silence". options: the device's own.
+    room: name of the room that the instrument is in; empty when it senses none.
     """
 
     cell: str = ""
     faults: str = "none"
     options: Mapping[str, object] = field(default_factory=dict)
+    room: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class CellEntry:
     unknown. area: electrode area in m2, 0.0 when unknown. one_c: how 1C was defined, in words.
     voltage_range: V, between which the cell may be; no window, set-point or limit lies beyond it.
     metadata: everything else that was written, for the record.
-    preset, seed: only read by simulation.
+    preset, seed, room: only read by simulation; the cell has the temperature of its room.
     """
 
     name: str
@@ -74,7 +76,21 @@ class CellEntry:
     voltage_range: tuple[float, float] = PLAUSIBLE_VOLTAGES
     preset: str = ""
     seed: int = 0
+    room: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RoomEntry:
+    """`[rooms.NAME]`: a glovebox, chamber or laboratory; only read by simulation.
+
+    kind: what it is. options: its own, SI units.
+    """
+
+    name: str
+    where: str
+    kind: str
+    options: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +102,4 @@ class Bench:
     instruments: Mapping[str, InstrumentEntry]
     channels: Mapping[str, ChannelEntry]
     cells: Mapping[str, CellEntry]
+    rooms: Mapping[str, RoomEntry] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from operando.instruments.bench import (
     CellEntry,
     ChannelEntry,
     InstrumentEntry,
+    RoomEntry,
     SimulatedEntry,
 )
 from operando.instruments.errors import BadInputError
@@ -29,7 +30,7 @@ FASTEST = 1000.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _HOUR = 3600.0
-_SIMULATED = ("cell", "faults")
+_SIMULATED = ("cell", "faults", "room")
 
 
 def load_bench(path: Path | str) -> Bench:
@@ -40,11 +41,13 @@ def load_bench(path: Path | str) -> Bench:
 
 def parse_bench(document: TomlDocument) -> Bench:
     """Check a bench file that was read. Raises BadInputError."""
-    root = Section(document, (), ("clock", "instruments", "channels", "cells"))
+    root = Section(document, (), ("clock", "instruments", "channels", "cells", "rooms"))
     speed = _speed(document)
-    cells = {name: _cell(document, name) for name in _names(document, root, "cells")}
+    rooms = {name: _room(document, name) for name in _names(document, root, "rooms")}
+    cells = {name: _cell(document, name, rooms) for name in _names(document, root, "cells")}
     instruments = {
-        name: _instrument(document, name, cells) for name in _names(document, root, "instruments")
+        name: _instrument(document, name, cells, rooms)
+        for name in _names(document, root, "instruments")
     }
     _refuse_shared_addresses(document, instruments)
     _refuse_mixed_speed(document, instruments, speed)
@@ -53,7 +56,7 @@ def parse_bench(document: TomlDocument) -> Bench:
         for name in _names(document, root, "channels")
     }
     _refuse_double_use(document, channels)
-    return Bench(document.path, speed, instruments, channels, cells)
+    return Bench(document.path, speed, instruments, channels, cells, rooms)
 
 
 def _names(document: TomlDocument, root: Section, table: str) -> list[str]:
@@ -75,7 +78,10 @@ def _speed(document: TomlDocument) -> float:
 
 
 def _instrument(
-    document: TomlDocument, name: str, cells: Mapping[str, CellEntry]
+    document: TomlDocument,
+    name: str,
+    cells: Mapping[str, CellEntry],
+    rooms: Mapping[str, RoomEntry],
 ) -> InstrumentEntry:
     key = ("instruments", name)
     table = Section(document, key, ("driver", "address", "expect", "settings", "simulated"))
@@ -85,7 +91,7 @@ def _instrument(
         raise table.missing("address", 'address = "TCPIP::192.168.0.10::5025::SOCKET"')
     address = _address(document, table)
     expect = Section(document, (*key, "expect"), ("serial", "model", "firmware"))
-    simulated = _simulated(document, key, cells) if "simulated" in table else None
+    simulated = _simulated(document, key, cells, rooms) if "simulated" in table else None
     return InstrumentEntry(
         name=name,
         driver=table.text("driver"),
@@ -105,7 +111,10 @@ def _address(document: TomlDocument, table: Section) -> Address:
 
 
 def _simulated(
-    document: TomlDocument, key: tuple[str, ...], cells: Mapping[str, CellEntry]
+    document: TomlDocument,
+    key: tuple[str, ...],
+    cells: Mapping[str, CellEntry],
+    rooms: Mapping[str, RoomEntry],
 ) -> SimulatedEntry:
     key = (*key, "simulated")
     written = Section(document, key[:-1], ("driver", "address", "expect", "settings", "simulated"))
@@ -119,7 +128,26 @@ def _simulated(
     if cell and cell not in cells:
         raise table.error("cell", f"there is no [cells.{cell}]; {_listed('cells', cells)}")
     options = {name: value for name, value in table.table.items() if name not in _SIMULATED}
-    return SimulatedEntry(cell, table.text("faults", "none"), options)
+    room = _known_room(table, rooms)
+    return SimulatedEntry(cell, table.text("faults", "none"), options, room)
+
+
+def _room(document: TomlDocument, name: str) -> RoomEntry:
+    root = Section(document, (), ("clock", "instruments", "channels", "cells", "rooms"))
+    written = root.mapping("rooms")[name]
+    keys = list(written) if isinstance(written, Mapping) else []
+    table = Section(document, ("rooms", name), ["kind", *keys])
+    if not table.text("kind"):
+        raise table.missing("kind", 'kind = "glovebox"')
+    options = {key: value for key, value in table.table.items() if key != "kind"}
+    return RoomEntry(name, document.where("rooms", name), table.text("kind"), options)
+
+
+def _known_room(table: Section, rooms: Mapping[str, RoomEntry]) -> str:
+    room = table.text("room")
+    if room and room not in rooms:
+        raise table.error("room", f"there is no [rooms.{room}]; {_listed('rooms', rooms)}")
+    return room
 
 
 def _listed(what: str, names: Mapping[str, object]) -> str:
@@ -262,13 +290,14 @@ def _refuse_double_use(document: TomlDocument, channels: Mapping[str, ChannelEnt
 
 
 _CELL = (
-    "capacity", "active_mass", "one_c", "area", "voltage_range", "preset", "seed", "metadata",
+    "capacity", "active_mass", "one_c", "area", "voltage_range", "preset", "seed", "room",
+    "metadata",
 )  # fmt: skip
 _HIGHEST = 100.0
 """Largest voltage of a cell, V: a range beyond it was hardly meant."""
 
 
-def _cell(document: TomlDocument, name: str) -> CellEntry:
+def _cell(document: TomlDocument, name: str, rooms: Mapping[str, RoomEntry]) -> CellEntry:
     table = Section(document, ("cells", name), _CELL)
     mass = _positive(table, "active_mass", "kg", "16.96 mg")
     area = _positive(table, "area", "m2", "1.131 cm2")
@@ -283,6 +312,7 @@ def _cell(document: TomlDocument, name: str) -> CellEntry:
         voltage_range=_voltage_range(table),
         preset=table.text("preset"),
         seed=table.whole("seed"),
+        room=_known_room(table, rooms),
         metadata=table.mapping("metadata"),
     )
 

@@ -13,8 +13,10 @@ from operando.instruments.errors import BadInputError
 from operando.instruments.wires import Peer, Switchboard
 from operando.simulators.cell import AnyCell, cell_from_preset
 from operando.simulators.cell import presets as cell_presets
+from operando.simulators.devices.ports import Site
 from operando.simulators.faults import FaultyPeer
 from operando.simulators.loadframe import LoadFrame
+from operando.simulators.rooms import Room, make_room
 from operando.simulators.wire.server import WireServer, server_for
 
 FRAME_OPTIONS = (
@@ -43,7 +45,7 @@ class SimulatedBench:
 
     bench: instruments without a `simulated` table are left out. clock: laboratory time; cells are
     assembled at `clock.now()`, so in virtual time a bench is made inside the running loop.
-    devices, cells, frames: by name, for tests. Raises BadInputError that names the place.
+    devices, cells, frames, rooms: by name, for tests. Raises BadInputError that names the place.
     """
 
     def __init__(self, bench: Bench, clock: Clock) -> None:
@@ -57,6 +59,9 @@ class SimulatedBench:
             raise BadInputError(
                 f"{bench.path}: no instrument has a table [instruments.NAME.simulated]"
             )
+        self.rooms: dict[str, Room] = {
+            name: make_room(room, self._start) for name, room in bench.rooms.items()
+        }
         self.cells: dict[str, AnyCell] = {}
         self.frames: dict[str, LoadFrame] = {}
         frame_options = self._frame_options()
@@ -166,6 +171,8 @@ class SimulatedBench:
             cell = cell_from_preset(described.preset, seed=described.seed, start=self._start)
         except (KeyError, ValueError) as error:
             raise BadInputError(f"{described.where}: {error.args[0]}") from error
+        if described.room:
+            self.rooms[described.room].occupy(cell, self._start)
         self.cells[name] = cell
         try:
             self.frames[name] = LoadFrame(cell, **frame_options.get(name, {}))
@@ -186,8 +193,11 @@ class SimulatedBench:
         }
         device = make(
             name,
-            cell=self.cells.get(simulated.cell),
-            frame=self.frames.get(simulated.cell),
+            site=Site(
+                self.cells.get(simulated.cell),
+                self.frames.get(simulated.cell),
+                self.rooms.get(simulated.room),
+            ),
             clock=self.clock,
             options=options,
         )

@@ -79,26 +79,54 @@ class LoadFrame:
             self.stiffness = 1.0 / (1.0 / stiffness + 1.0 / stack_stiffness)
         self.start = cell.assembled_at if start is None else start
         self._temperature = cell.temperature
-        if isinstance(cell, SimulatedCell | LithiumCell):
-            # The cell ages under this pressure. What temperature and creep of the stack add is
-            # left out there: parts in a hundred, and they would have to be told step by step.
-            cell.set_stack_pressure(
-                max(self.start, cell.time), preload / area, self.stiffness / area
-            )
+        self._tell(max(self.start, getattr(cell, "time", self.start)), preload)
 
-    def force(self, now: float) -> float:
-        """Return the force on the stack at a laboratory time (s), N; never negative."""
+    def _tell(self, now: float, force: float) -> None:
+        """Tell the cell what presses on it (N): it ages under it.
+
+        What temperature and creep of the stack add is left out there: parts in a hundred, and they
+        would have to be told step by step.
+        """
+        if isinstance(self.cell, SimulatedCell | LithiumCell):
+            self.cell.set_stack_pressure(now, force / self.area, self.stiffness / self.area)
+
+    def _change(self, now: float) -> float:
+        """Force that thickness and temperature have added to the preload, N."""
         change = self.cell.thickness_change(now) * self.stiffness
         if self.stiffness > 0.0:
             change += (
                 self.thermal_pressure * self.area * (self.cell.temperature - self._temperature)
             )
+        return change
+
+    def force(self, now: float) -> float:
+        """Return the force on the stack at a laboratory time (s), N; never negative."""
+        change = self._change(now)
+        if self.stiffness > 0.0:
             change -= (
                 self.preload
                 * self.relaxation
                 * math.log10(1.0 + max(now - self.start, 0.0) / RELAXATION_TIME)
             )
         return max(self.preload + change, 0.0)
+
+    def press(self, now: float, force: float) -> None:
+        """Let an actuator bring the force to a value (N) at a laboratory time (s).
+
+        The frame stays as stiff as it is: from then on the force follows the thickness again,
+        unless the frame keeps its force constant. Raises ValueError for what is no force.
+        """
+        if not (math.isfinite(force) and force >= 0.0):
+            raise ValueError(f"force must be finite and not negative, not {force!r}")
+        # What thickness, temperature and creep contribute stays; the preload makes up for it.
+        creep = 1.0
+        if self.stiffness > 0.0:
+            creep -= self.relaxation * math.log10(
+                1.0 + max(now - self.start, 0.0) / RELAXATION_TIME
+            )
+        change = self._change(now)
+        self.preload = (force - change) / creep
+        self._tell(now, force)
 
     def pressure(self, now: float) -> float:
         """Return the pressure on the stack, Pa: the force over the area of the piston."""

@@ -199,9 +199,10 @@ class Ageing:
         kept = connected * (left / contact) ** (p.connection_loss / (1.0 + share))
         # Reconstruction: what nothing protects loses oxygen and turns into rock salt.
         if potential > self._reconstruction_floor:
+            # Twice the rate at the onset is the most: then oxygen's way out limits it.
             drive = (potential - p.reconstruction_onset) / p.reconstruction_voltage_scale
-            drive = 10.0 if drive > 10.0 else drive
-            kept *= math.exp(-length * bare * self._warm_reconstruction * math.exp(drive))
+            rate = 2.0 * self._warm_reconstruction / (1.0 + math.exp(-drive))
+            kept *= math.exp(-length * bare * rate)
         kept = kept if kept > LEAST_CONNECTED else LEAST_CONNECTED
         isolated += (connected - kept) * mean
 

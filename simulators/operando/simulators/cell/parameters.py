@@ -154,12 +154,11 @@ class CellParameters:
     interphase_activation_energy: float
     """J/mol."""
     reconstruction_rate: float
-    """Share of the active material that turns into rock salt in a time, bare and at the onset, 1/s.
-    """
+    """Share of the bare active material that turns into rock salt in a time, at the onset, 1/s."""
     reconstruction_onset: float
-    """Potential at which that rate holds, V vs Li: where the oxide begins to lose oxygen."""
+    """Potential at which that rate holds, half of the largest, V vs Li: where oxygen is lost."""
     reconstruction_voltage_scale: float
-    """Voltage that multiplies that rate by e, V."""
+    """Width of that onset (logistic), V."""
     reconstruction_activation_energy: float
     """J/mol."""
     counter_interphase_rate: float

@@ -23,13 +23,15 @@ def noise_stream(name: str, seed: int) -> random.Random:
 
 
 class Options:
-    """The device's own keys of `[instruments.NAME.simulated]`; each may be taken once.
+    """The own keys of a simulated instrument or room in the bench file; each may be taken once.
 
-    Raises BadInputError that names the instrument, the key and what would be right.
+    place: "[rooms.NAME]", or the bare name of an instrument for `[instruments.NAME.simulated]`.
+    Raises BadInputError that names the place, the key and what would be right.
     """
 
-    def __init__(self, instrument: str, values: Mapping[str, object]) -> None:
-        self._instrument = instrument
+    def __init__(self, place: str, values: Mapping[str, object]) -> None:
+        named = place.startswith("[")
+        self._place = place if named else f"[instruments.{place}.simulated]"
         self._values = dict(values)
         self._known: list[str] = []
 
@@ -71,19 +73,14 @@ class Options:
         if self._values:
             left = ", ".join(sorted(self._values))
             known = ", ".join(sorted(self._known))
-            raise BadInputError(
-                f"[instruments.{self._instrument}.simulated]: unknown key {left}; "
-                f"this simulated instrument knows {known}"
-            )
+            raise BadInputError(f"{self._place}: unknown key {left}; it knows {known}")
 
     def _take(self, key: str, default: object) -> object:
         self._known.append(key)
         return self._values.pop(key, default)
 
     def _wrong(self, key: str, value: object, wanted: str) -> BadInputError:
-        return BadInputError(
-            f"[instruments.{self._instrument}.simulated] {key} = {value!r}: write {wanted}"
-        )
+        return BadInputError(f"{self._place} {key} = {value!r}: write {wanted}")
 
 
 class Device:

@@ -19,7 +19,7 @@ from operando.simulators.devices.keithley_commands import commands
 from operando.simulators.devices.keithley_models import MODEL_2450, MODEL_2461, SourceMeterModel
 from operando.simulators.devices.keithley_source import SourceStage
 from operando.simulators.devices.keithley_sweep import Sweep
-from operando.simulators.devices.ports import CellPort, FramePort
+from operando.simulators.devices.ports import Site
 from operando.simulators.devices.scpi import ERROR, MESSAGES, Event, EventLog, ScpiError, Unit
 from operando.simulators.faults import Fault
 
@@ -74,12 +74,11 @@ class SimulatedKeithley2450(Device):
         self,
         name: str,
         *,
-        cell: CellPort | None,
-        frame: FramePort | None,
+        site: Site,
         clock: Clock,
         options: Mapping[str, object],
     ) -> None:
-        """Switch on, wired to `cell`. `frame` is not used. options: see the reference page."""
+        """Switch on, wired to the cell of `site`. options: see the reference page."""
         super().__init__(name, clock)
         own = Options(name, options)
         self._true_serial = own.text("serial", "04096331")
@@ -91,7 +90,7 @@ class SimulatedKeithley2450(Device):
         self._sessions = own.whole("sessions", 16, low=1, high=1024)
         queue = own.whole("error_queue", 64, low=2, high=100_000)
         random = noise_stream(name, own.whole("seed", 0))
-        self.stage = SourceStage(self.MODEL, cell, random, own, self._later)
+        self.stage = SourceStage(self.MODEL, site.cell, random, own, self._later)
         own.finish()
         self.events = EventLog(queue)
         self.sweep = Sweep(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -50,6 +51,51 @@ class CellPort(Protocol):
 class FramePort(Protocol):
     """The force in a load frame."""
 
+    @property
+    def area(self) -> float:
+        """Area of the piston, m2."""
+        ...
+
     def force(self, now: float) -> float:
         """Force at laboratory time `now` (s), N; positive compresses."""
         ...
+
+    def press(self, now: float, force: float) -> None:
+        """Let an actuator bring the force to a value (N, not negative) at a time (s)."""
+        ...
+
+
+class RoomPort(Protocol):
+    """The air around an instrument. Times are laboratory time in s and never decrease."""
+
+    def temperature(self, now: float) -> float:
+        """K."""
+        ...
+
+    def pressure(self, now: float) -> float:
+        """Absolute, Pa."""
+        ...
+
+    def surrounding_pressure(self, now: float) -> float:
+        """Absolute pressure outside the room, Pa: what a gauge is relative to."""
+        ...
+
+    def fraction(self, gas: str, now: float) -> float:
+        """Mole fraction of "o2", "h2o" or "h2s"."""
+        ...
+
+    def regulate(self, now: float, target: float | None, rate: float = float("inf")) -> None:
+        """Let a chamber go to a temperature (K) at no more than a rate (K/s); None: no more.
+
+        Raises ValueError in a room that nothing heats.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a simulated instrument is: what of the physics it touches. None: nothing of that."""
+
+    cell: CellPort | None = None
+    frame: FramePort | None = None
+    room: RoomPort | None = None

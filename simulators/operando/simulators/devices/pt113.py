@@ -18,7 +18,7 @@ from operando.simulators.devices.modbus_slave import (
     ModbusRefusal,
     RtuSlave,
 )
-from operando.simulators.devices.ports import CellPort, FramePort
+from operando.simulators.devices.ports import Site
 from operando.simulators.devices.weighing import WeighingStage
 
 PATIENCE = 2.0
@@ -41,12 +41,11 @@ class _Indicator(Device):
         self,
         name: str,
         *,
-        cell: CellPort | None,
-        frame: FramePort | None,
+        site: Site,
         clock: Clock,
         options: Mapping[str, object],
     ) -> None:
-        """Switch on, on a load frame. `cell` is not used. options: see the reference page."""
+        """Switch on, on the load frame of `site`. options: see the reference page."""
         super().__init__(name, clock)
         own = Options(name, options)
         self.address = own.whole("address", 1, low=1, high=99)
@@ -57,7 +56,7 @@ class _Indicator(Device):
         self._zero_enabled = own.flag("zero_enabled", True)
         self.count_mode = own.flag("count_mode", False)
         random = noise_stream(name, own.whole("seed", 0))
-        self.weighing = WeighingStage(name, frame, random, own)
+        self.weighing = WeighingStage(name, site.frame, random, own)
         self._take_own_options(own)
         own.finish()
         self._input = bytearray()
