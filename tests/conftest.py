@@ -22,7 +22,7 @@ PORTS = range(20_000, 30_000)
 
 @pytest.fixture(autouse=True)
 def _own_signals() -> Iterator[None]:
-    """A command that ran in this process leaves signals ignored while it ends, as it should.
+    """A run leaves late pauses ignored, and a station every signal while it ends, as they should.
 
     Processes that a later test starts would inherit that.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import re
 import shlex
@@ -15,12 +16,15 @@ from pathlib import Path
 import pytest
 
 from operando.protocols import RunState
+from operando.simulators.cell import presets
 from operando.station.engine import exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs/tutorials/first-run.md"
 VERIFY, EXPORT = ["records", "verify"], ["records", "export"]
+FOR_THE_MAINTAINERS = {"--draws", "--seed", "--page"}
+"""Options of `operando validate` that the page of its table tells, and `--help`."""
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 names = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
@@ -32,9 +36,9 @@ def blocks(document: Path, language: str) -> list[str]:
 
 
 def operando(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder."""
+    """Run the command line in a folder: whole, as the top floor puts it together."""
     return subprocess.run(
-        [sys.executable, "-m", "operando.station", *arguments],
+        [sys.executable, "-m", "operando.validation", *arguments],
         cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -138,16 +142,27 @@ def test_every_command_and_option_that_a_document_shows_exists(
             assert option in text, (words, option)
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_module_that_a_document_runs_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    modules = set(re.findall(r"python -m (operando[\w.]*)", text))
+    if document == README:
+        assert "operando.validation.fit" in modules
+    assert {name for name in modules if importlib.util.find_spec(name) is None} == set()
+
+
 def test_every_command_there_is_stands_in_the_readme(
     helps: Callable[[tuple[str, ...]], str],
 ) -> None:
     there = set(re.findall(r"^│ ([a-z]+)  ", helps(()), re.MULTILINE))
-    assert {"run", "check", "records"} <= there
+    assert {"run", "check", "records", "validate"} <= there
     text = README.read_text(encoding="utf-8")
     overview = next(block for block in blocks(README, "sh") if "operando records list |" in block)
     assert {name for name in there if not re.search(rf"\b{name}\b", overview)} == set()
-    options = set(re.findall(r"--[a-z]+", helps(("run",)))) - {"--help"}
-    assert {option for option in options if option not in text} == set()
+    for command in ("run", "validate"):
+        options = set(re.findall(r"--[a-z]+", helps((command,)))) - {"--help"} - FOR_THE_MAINTAINERS
+        assert options
+        assert {option for option in options if option not in text} == set()
 
 
 def test_the_exit_codes_of_the_readme_are_those_of_a_run() -> None:
@@ -238,3 +253,34 @@ def test_the_script_of_the_documents_prints_its_cycles(tmp_path: Path, document:
 
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == (2 if "cycles=2" in source else 1)
+
+
+def test_the_cell_of_the_readme_ages() -> None:
+    (source,) = [block for block in blocks(README, "python") if "from_preset" in block]
+    assert len(source.split("\n\n")[1].splitlines()) <= 5
+
+    result = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 100
+    first, last = (float(re.findall(r"([\d.]+) mAh", line)[0]) for line in (lines[0], lines[-1]))
+    assert 0.5 * first < last < 0.95 * first
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_every_preset_that_a_document_names_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = set(
+        re.findall(r"`((?:ncm\d+|li|pellet|steel|static|sweep|composite)-[a-z\d-]+)`", text)
+    )
+    assert {name for name in named if name not in presets(None)} == set()
+
+
+def test_every_preset_stands_on_a_page_about_cells() -> None:
+    pages = [ROOT / f"docs/explanation/{name}.md" for name in ("other-cells", "published-systems")]
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    there = {name for name in presets(None) if not re.search(rf"`{name}`", text)}
+    assert there == set()

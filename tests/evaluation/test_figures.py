@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from operando.evaluation import (
+    draw_ageing,
     draw_capacity_by_cycle,
     draw_time_series,
     draw_voltage_capacity,
@@ -22,7 +23,9 @@ from operando.instruments.errors import BadInputError
 pytest.importorskip("matplotlib")
 pytestmark = pytest.mark.usefixtures("fonts")
 MakeRecord = Any
-DRAW: list[Callable[..., Path]] = [draw_voltage_capacity, draw_time_series, draw_capacity_by_cycle]
+DRAW: list[Callable[..., Path]] = [
+    draw_voltage_capacity, draw_time_series, draw_capacity_by_cycle, draw_ageing,
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -189,6 +192,51 @@ def test_a_line_over_another_is_thinner(
     widths = [line.get_linewidth() for line in overlaid.axes[0].get_lines()]
     assert len(set(widths)) == 2
     assert widths == sorted(widths, reverse=True)
+
+
+def test_ageing_counts_from_the_fresh_cycle_and_says_what_is_left(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    cells = [
+        make_record.cell(name=name, fade=fade, cycles=4) for name, fade in (("a", 0.1), ("b", 0.2))
+    ]
+    records = [make_record(cell) for cell in cells]
+    draw_ageing(records, tmp_path / "a.png", cycles=(2, 4), calibrated={"a": 0.8})
+    fade, *_ = drawn[0].axes
+    names = [text.get_text() for text in fade.get_legend().get_texts()]
+    assert names[-1] == "published, calibrated"
+    assert [name.partition(":")[0] for name in names[:2]] == ["a", "b"]
+    a, mark, b, _ = fade.get_lines()
+    assert list(a.get_xdata()) == [1, 2, 3]
+    left = a.get_ydata()[-1] / a.get_ydata()[0]
+    assert names[0] == f"a: {100.0 * left:.1f} % left"
+    assert left > b.get_ydata()[-1] / b.get_ydata()[0]
+    assert list(mark.get_xdata()) == [3]
+    assert mark.get_ydata()[0] == pytest.approx(0.8 * a.get_ydata()[0])
+
+
+def test_ageing_draws_voltage_and_pressure_of_both_cycles(
+    tmp_path: Path, make_record: MakeRecord, drawn: list[Any]
+) -> None:
+    record = make_record(make_record.cell(fade=0.1, cycles=3))
+    draw_ageing(record, tmp_path / "a.png")
+    _, voltage, pressure = drawn[0].axes
+    assert len(voltage.get_lines()) == 4
+    labels = [text.get_text() for text in pressure.get_legend().get_texts()]
+    assert labels == ["cycle 1", "cycle 3"]
+    fresh, aged = pressure.get_lines()
+    passed, height = fresh.get_xdata(), fresh.get_ydata()
+    assert passed[0] == pytest.approx(0.0, abs=0.1)
+    # 0.1 MPa/C, 10 mg: the reading rises with the charge put in.
+    assert height.max() - height[0] == pytest.approx(0.1 * 3.6 * 0.01 * passed.max(), rel=1e-3)
+    assert np.all(aged.get_ydata() > 0.0)
+
+
+def test_ageing_needs_two_complete_cycles(tmp_path: Path, make_record: MakeRecord) -> None:
+    with pytest.raises(BadInputError, match=r"two complete ones are needed.*\(has \[1\]\)"):
+        draw_ageing(make_record(make_record.cell(cycles=1)), tmp_path / "a.png")
+    with pytest.raises(BadInputError, match="cycles 2 and 9 cannot be compared"):
+        draw_ageing(make_record(make_record.cell(name="b")), tmp_path / "b.png", cycles=(2, 9))
 
 
 def test_no_global_state_of_matplotlib_is_changed(tmp_path: Path, make_record: MakeRecord) -> None:

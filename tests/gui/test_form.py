@@ -438,3 +438,35 @@ def test_a_sheet_row_is_part_of_the_outcome(form: StartForm) -> None:
     assert form.outcome is not None
     assert form.outcome.sheet == (row,)
     assert form.warnings == ("read this",)
+
+
+# ---- starts that are asked for again ---------------------------------------------------------
+
+
+def test_a_start_that_was_not_answered_is_the_same_start_when_it_is_tried_again(
+    form: StartForm,
+) -> None:
+    answer(form)
+    first = form.begin_start()
+    form.start_lost("the station does not answer")
+    assert (state(form), form.refusal) == (FormState.FAILED, "the station does not answer")
+    assert form.begin_start() == first
+    form.start_done()
+    form.reopen()
+    answer(form)
+    assert form.begin_start().request_id not in ("", first.request_id)
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_start_that_was_refused_or_changed_is_another_start(
+    form: StartForm, refused: bool
+) -> None:
+    answer(form)
+    first = form.begin_start()
+    if refused:
+        form.start_refused("no")
+    else:
+        form.start_lost("gone")
+        form.set("parameters.charge_rate", "2C")
+        answer(form)
+    assert form.begin_start().request_id != first.request_id

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PyQt6.QtCore import QPoint, QPointF, Qt
+from PyQt6.QtCore import QEvent, QPoint, QPointF, Qt
 from PyQt6.QtGui import QColor, QImage, QWheelEvent
 from PyQt6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -373,6 +373,32 @@ CYCLES = (
         flags=("incomplete",),
     ),
 )
+
+
+@pytest.mark.parametrize("kind", [LoopPlot, CyclePlot])
+def test_the_pointer_is_answered_with_a_readout_until_it_leaves(
+    qtbot: QtBot, each_theme: Theme, kind: type[LoopPlot | CyclePlot]
+) -> None:
+    plot = kind(each_theme)
+    qtbot.addWidget(plot)
+    plot.resize(500, 300)
+    plot.show()
+    if isinstance(plot, LoopPlot):
+        plot.set_loops([half(1, True)])
+        line = plot.curve.lines[0]
+        point = QPointF(line.x[25], line.y[25])
+    else:
+        plot.set_cycles(CYCLES)
+        point = QPointF(2.0, plot._box.viewRect().center().y())
+    QApplication.processEvents()  # the plot has its size
+    calm = picture_of(plot)
+    plot.scene().sigMouseMoved.emit(plot._box.mapViewToScene(point))
+    assert picture_of(plot) != calm
+    plot.scene().sigMouseMoved.emit(QPointF(-10.0, -10.0))
+    assert picture_of(plot) == calm
+    plot.scene().sigMouseMoved.emit(plot._box.mapViewToScene(point))
+    plot.leaveEvent(QEvent(QEvent.Type.Leave))
+    assert picture_of(plot) == calm
 
 
 def test_a_cycle_that_is_not_whole_does_not_squeeze_the_others(

@@ -253,8 +253,8 @@ def test_a_start_sends_the_texts_and_closes_the_panel(desk: Desk, qtbot: QtBot) 
         assert desk.find(QLineEdit, "field-charge_rate").isEnabled() is False
         desk.link.drain()
     assert heard == [("A1", "run-7")]
-    ((name, request),) = desk.link.client.named("start")
-    assert name == "A1"
+    ((name, request, request_id),) = desk.link.client.named("start")
+    assert (name, bool(request_id)) == ("A1", True)
     assert request.parameters["charge_rate"] == "1C"
     assert desk.panel.isHidden()
     desk.panel.open_for(lab()[1])
@@ -286,6 +286,11 @@ def test_a_start_that_is_not_answered_says_that_the_run_may_have_begun(desk: Des
     desk.start.click()
     desk.link.drain()
     assert "Whether a run began on A1 is not known" in desk.said("start-reason")
+    desk.link.client.answers["start"] = Started(run="run-7")
+    desk.start.click()
+    desk.link.drain()
+    first, again = desk.link.client.named("start")
+    assert first == again  # by its id the station knows the start that it has had
 
 
 def test_nothing_closes_or_starts_twice_while_a_start_is_not_answered(desk: Desk) -> None:

@@ -239,7 +239,7 @@ def test_after_a_loss_the_trends_are_asked_for_again(
         ("pause-A1", ("pause", ("A1",))),
         ("stop-A1", ("abort", ("A1",))),
         ("resume-A5", ("resume", ("A5",))),
-        ("acknowledge-A2", ("acknowledge", ("A2",))),
+        ("acknowledge-A2", ("acknowledge", ("A2", "run-A2"))),
         ("stop-all", ("stop_all", ())),
     ],
 )

@@ -181,6 +181,22 @@ def test_simulated_data_say_so_in_name_and_metadata(
     assert json.loads(measured.metadata.read_bytes())["simulated"] is False
 
 
+def test_the_numbers_of_the_cell_have_their_units_in_the_metadata(
+    tmp_path: Path, make_record: MakeRecord
+) -> None:
+    cell = {"name": "NCM 811/1", "capacity": 11.3, "active_mass": 1.7e-5, "area": 1.1e-4}
+    written = export_csv(make_record("c", cell=cell), tmp_path / "out", institution="X")
+    metadata = json.loads(written.metadata.read_bytes())
+    assert metadata["cell"] == {
+        "name": "NCM 811/1",
+        "capacity_coulomb": 11.3,
+        "active_mass_kilogram": 1.7e-5,
+        "area_square_metre": 1.1e-4,
+    }
+    assert metadata["manifest"]["cell"] == cell
+    assert "coulomb" in metadata["manifest_units"]
+
+
 def test_an_export_replaces_that_of_the_same_run_and_no_other(
     tmp_path: Path, make_record: MakeRecord
 ) -> None:

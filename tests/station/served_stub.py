@@ -161,8 +161,8 @@ class StubDesk:
         problem = Problem(where="parameters.cycles", message="too many")
         return CheckReport(ok=False, problems=(problem,))
 
-    async def start(self, channel: str, request: RunRequest) -> Started:
-        self._ask("start", channel, request.protocol)
+    async def start(self, channel: str, request: RunRequest, request_id: str = "") -> Started:
+        self._ask("start", channel, request.protocol, *filter(None, (request_id,)))
         return Started(run="run1")
 
     def pause(self, channel: str) -> Done:
@@ -171,11 +171,11 @@ class StubDesk:
     def resume(self, channel: str) -> Done:
         return self._ask("resume", channel)
 
-    def acknowledge(self, channel: str) -> Done:
-        return self._ask("acknowledge", channel)
+    def acknowledge(self, channel: str, run: str = "") -> Done:
+        return self._ask("acknowledge", channel, *filter(None, (run,)))
 
-    async def abort(self, channel: str) -> Done:
-        return self._ask("abort", channel)
+    async def abort(self, channel: str, run: str = "") -> Done:
+        return self._ask("abort", channel, *filter(None, (run,)))
 
     async def stop_all(self) -> Done:
         return self._ask("stop_all")

@@ -164,6 +164,18 @@ def test_commands_reach_the_channel_they_name(client: StationClient, station: Se
     ]  # fmt: skip
 
 
+def test_ids_of_starts_and_runs_reach_the_desk_as_they_are(
+    client: StationClient, station: Served
+) -> None:
+    strange = "a&b=c d/é#1"
+    client.start("A1", RunRequest(protocol="cccv"), strange)
+    client.abort("A1", strange)
+    client.acknowledge("A1", strange)
+    assert station.desk.asked == [
+        ("start", "A1", "cccv", strange), ("abort", "A1", strange), ("acknowledge", "A1", strange),
+    ]  # fmt: skip
+
+
 def test_shutting_down_is_answered_before_it_happens(
     client: StationClient, station: Served
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -73,7 +74,10 @@ def test_a_trip_has_its_own_exit_code(tmp_path: Path) -> None:
         (('"voltage > 4.30 V"', '"voltage > 4.30"'), "over_voltage"),
         (('"voltage > 4.30 V"', '"volts > 4.30 V"'), "volts"),
         (('action = "trip"', 'action = "explode"'), "explode"),
-        (('protocol = "cccv"', 'protocol = "ccvc"'), 'Did you mean "cccv"'),
+        (
+            ('protocol = "cccv"', 'protocol = "ccvc"'),
+            'recipe.toml line 2: protocol: there is no protocol "ccvc". Did you mean "cccv"',
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_its_line_before_anything_else(
@@ -93,7 +97,10 @@ def test_a_wrong_recipe_is_refused_with_its_line_before_anything_else(
         (("address =", "addres ="), "line 7"),
         (('potentiostat = "smu1"', 'potentiostat = "smu9"'), "smu9"),
         (('potentiostat = "smu1"', 'potentiostat = "lc1"'), "potentiostat"),
-        (('driver = "keithley-2450"', 'driver = "keithley-2451"'), "keithley-2450"),
+        (
+            ('driver = "keithley-2450"', 'driver = "keithley-2451"'),
+            'bench.toml line 5: [instruments.smu1] driver: there is no driver "keithley-2451"',
+        ),
         (('one_c = "185 mA/g"', ""), "capacity"),
         (('unit = "N"', 'unit = "stone"'), "unit"),
     ],
@@ -162,6 +169,7 @@ def test_the_sheet_names_the_instrument_only_where_it_really_guards(tmp_path: Pa
     ("change", "message"),
     [
         (('preset = "ncm811-caec"', 'preset = "nope"'), "nope"),
+        (('driver = "pt113"', 'driver = "pt114"'), "line 14: [instruments.lc1] driver: there is"),
         (('piston_area = "1.3273 cm2"', 'piston_area = "1.3273 cm"'), "piston_area"),
         (('serial = "04500001"\n', 'serial = "04500001"\nleads = "reversd"\n'), "reversd"),
     ],
@@ -191,6 +199,15 @@ def test_lists_name_what_is_installed() -> None:
     assert protocols[0]["name"] == "cccv"
     assert all(parameter["meaning"] for parameter in protocols[0]["parameters"])
     assert "ncm811-caec" in json.loads(operando("presets", "--json").stdout)
+
+
+@pytest.mark.parametrize("module", ["operando.station", "operando.validation"])
+def test_the_version_is_that_of_the_package(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"operando {importlib.metadata.version('operando')}\n"
 
 
 @pytest.mark.sockets

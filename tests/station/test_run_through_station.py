@@ -12,10 +12,20 @@ from pathlib import Path
 import pytest
 
 from lab import RunProcess, simulated, summary, wait_until, write_bench, write_recipe
+from operando.instruments.recipe import load_recipe
 from operando.instruments.recorder import Entry
 from operando.protocols import RunState
 from operando.records import Record
-from operando.station.client import StationClient, StationProcess
+from operando.station import remote
+from operando.station.client import (
+    RunRequest,
+    Started,
+    StationClient,
+    StationLostError,
+    StationProcess,
+    station_of,
+)
+from operando.station.engine import order_from
 from operando.station.remote import _result
 from operando.station.simulate import SimulatedProcess
 
@@ -103,6 +113,44 @@ def test_a_signal_ends_the_run_and_waits_for_the_output(lab: Lab, number: signal
     assert lab.station.alive
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+from operando.instruments.recipe import load_recipe
+from operando.station.client import station_of
+from operando.station.engine import order_from
+from operando.station.remote import run_through
+
+bench, recipe = map(Path, sys.argv[1:])
+run = run_through(
+    station_of(bench), "A1", order_from(load_recipe(recipe)), recipe.name,
+    speed=None, output=None, quiet=True,
+)
+print(run.result.state.value, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_can_be_ended_after_it_ran_something_through_a_station(
+    lab: Lab, number: signal.Signals
+) -> None:
+    limits = 'early = { when = "voltage > 3.0 V", action = "trip" }'
+    recipe = write_recipe(lab.folder, SLOW, interval="5 s", limits=limits)
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(lab.bench), str(recipe)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdout is not None
+        assert program.stdout.readline().strip() == "tripped"
+        program.send_signal(number)
+        try:
+            program.wait(20.0)
+        except subprocess.TimeoutExpired:
+            program.kill()
+    assert program.returncode == -number
+
+
 def test_signals_pause_and_resume(lab: Lab) -> None:
     with lab.run() as run:
         wait_until(lambda: lab.relay)
@@ -148,6 +196,34 @@ def test_a_closed_client_leaves_the_run_alone(lab: Lab) -> None:
             assert lab.relay
             assert client.stop_all().ok
     assert not lab.relay
+
+
+def test_a_start_whose_answer_is_lost_begins_one_run(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    class Forgetful(StationClient):
+        """Loses the first answer to a start."""
+
+        def start(self, channel: str, request: RunRequest, request_id: str = "") -> Started:
+            started = super().start(channel, request, request_id)
+            begun.append(started.run)
+            if len(begun) == 1:
+                raise StationLostError("the connection broke")
+            return started
+
+    monkeypatch.setattr(remote, "StationClient", Forgetful)
+    limits = 'early = { when = "voltage > 3.0 V", action = "trip" }'
+    recipe = load_recipe(write_recipe(lab.folder, SLOW, interval="5 s", limits=limits))
+    note = station_of(lab.bench)
+    assert note is not None
+    ended = remote.run_through(
+        note, "A1", order_from(recipe), "recipe.toml", speed=None, output=None, quiet=True
+    )
+    assert begun == [ended.folder.name] * 2
+    assert ended.result.state is RunState.TRIPPED
+    assert [path.name for path in (lab.folder / "runs").glob("2*")] == [ended.folder.name]
 
 
 def test_what_the_station_refuses_is_bad_input(lab: Lab) -> None:

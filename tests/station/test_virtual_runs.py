@@ -550,3 +550,33 @@ def test_an_output_that_goes_off_by_itself_ends_the_run(lab: Lab) -> None:
     run = lab.run(write_recipe(lab.folder), beside=reboot)
     assert run.result.state is RunState.FAULTED
     assert not lab.relay_at_end
+
+
+def test_the_manifest_says_how_patient_each_limit_is(lab: Lab) -> None:
+    limits = (
+        'squeeze = { when = "pressure > 50 MPa", action = "hold", grace = "10 s", '
+        'stale_after = "2 min" }\n'
+        'early = { when = "voltage > 3.5 V", action = "trip" }'
+    )
+    run = lab.run(write_recipe(lab.folder, limits=limits))
+    written: Any = Record.open(run.folder).manifest["limits"]
+    assert written["squeeze"] == {
+        "when": "pressure > 50 MPa", "action": "hold", "grace": 10.0, "stale_after": 120.0,
+    }  # fmt: skip
+    assert (written["early"]["grace"], written["early"]["stale_after"]) == (0.0, 10.0)
+    assert written["over_voltage"]["stale_after"] == 3600.0
+
+
+def test_what_is_no_step_ends_a_run_that_nobody_could_foresee_in_the_safe_state(lab: Lab) -> None:
+    @protocol(source="this test")
+    def soak(cell: Cell, *, window: tuple[float, float] = (2.5, 4.25)) -> Steps:
+        """Rest, and go wrong on a cell that has a voltage, which a preview does not know."""
+        outcome = yield Rest((ELAPSED >= 5.0,))
+        yield 5 if outcome.voltage > 1.0 else Rest((ELAPSED >= 5.0,))  # type: ignore[misc]
+
+    run = lab.run(Order(soak()))
+    assert run.result.state is RunState.FAULTED
+    assert "protocol soak, test_virtual_runs.py line " in run.result.reason
+    assert "5 (int) is no step" in run.result.reason
+    assert run.result.safe
+    assert not lab.relay_at_end

@@ -6,6 +6,7 @@ Documents: 2461-901-01 A (Nov 2015) chapters 5 and 6, 2450-901-01 Rev B (Sept 20
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, NoReturn
 
@@ -45,7 +46,7 @@ def identity_of(reply: str) -> Identity | None:
     return None if found is None else Identity(parts[0], found[1], parts[2], parts[3])
 
 
-class Conversation:
+class Conversation(ABC):
     """A session in which nothing is written to an instrument whose identity is in doubt.
 
     After an exchange that failed, the identity is read again before anything else is said: the
@@ -60,9 +61,9 @@ class Conversation:
         self.name = name
         self._trusted = True
 
+    @abstractmethod
     async def _identify(self, *, urgent: bool = False) -> Identity:
         """Read and check the identity; writes nothing; restores trust."""
-        raise NotImplementedError
 
     async def _open(self, opening: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -262,6 +262,7 @@ class PT113(_Indicator):
         roles=("load_cell",),
         identification="none",
         safe_state="has no output",
+        measures=("pressure",),
         notes=("units are not sent: settings.unit must match the display",),
     )
 
@@ -393,6 +394,7 @@ class PT113Modbus(_Indicator):
         roles=("load_cell",),
         identification="none",
         safe_state="has no output",
+        measures=("pressure",),
         notes=(
             "units and decimal point are not sent: settings must match the display",
             "a wrong word order shows as an absurd weight",

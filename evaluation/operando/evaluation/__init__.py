@@ -2,6 +2,7 @@
 
 from operando.evaluation.cccv import Cycle, CyclePressure, CyclingResult, cccv
 from operando.evaluation.figures import (
+    draw_ageing,
     draw_capacity_by_cycle,
     draw_time_series,
     draw_voltage_capacity,
@@ -12,6 +13,7 @@ __all__ = [
     "CyclePressure",
     "CyclingResult",
     "cccv",
+    "draw_ageing",
     "draw_capacity_by_cycle",
     "draw_time_series",
     "draw_voltage_capacity",

@@ -7,7 +7,8 @@ bridged. Pictures of simulated data say so.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,6 +197,109 @@ def draw_capacity_by_cycle(
         return save(path)
 
 
+def draw_ageing(
+    records: Record | Sequence[Record],
+    path: Path | str,
+    *,
+    labels: Sequence[str] | None = None,
+    cycles: tuple[int, int] | None = None,
+    calibrated: Mapping[str, float] | None = None,
+) -> Path:
+    """How cells aged, on one page: capacity by cycle, voltage and pressure fresh and aged.
+
+    cycles: the fresh and the aged one, by default the first and the last complete cycle of each
+    record; the cycles are counted from the fresh one, so that formation is left out.
+    calibrated: by label, the published share of the fresh capacity left in the aged cycle, to which
+    a simulated cell was set; drawn as an open diamond. Pressure, if it was measured, is drawn
+    against the charge put in less that taken out since the cycle began. Arguments, result and
+    errors as in `draw_voltage_capacity`.
+    """
+    records, labels = _named(records, labels)
+    specific = _all_have_mass(records)
+    pressed = any(quantity == "pressure" for r in records for _, quantity in r.quantities())
+    count, rows = len(records), 2 if pressed else 1
+    unit = "mAh g⁻¹" if specific else "mAh"
+    with _figure(records, 3.8 + 1.75 * count, 2.0 + 1.35 * rows) as (fig, save):
+        ratios = (3.4, 0.4 + 1.75 * count)
+        left, right = fig.subfigures(1, 2, squeeze=False, width_ratios=ratios)[0]
+        fade = left.subplots()
+        panels = right.subplots(rows, count, sharex=True, sharey="row", squeeze=False)
+        for place, (record, label) in enumerate(zip(records, labels, strict=True)):
+            capacity = _discharge_capacities(record, specific=specific)
+            fresh, aged = cycles or (min(capacity, default=0), max(capacity, default=0))
+            if not (fresh in capacity and aged in capacity and fresh < aged):
+                raise BadInputError(
+                    f"{record.folder}: cycles {fresh} and {aged} cannot be compared: two complete "
+                    f"ones are needed, the earlier first (has {sorted(capacity)})"
+                )
+            colour = PALETTE[place % len(PALETTE)]
+            fading = [number for number in sorted(capacity) if fresh <= number <= aged]
+            kept = 100.0 * capacity[aged] / capacity[fresh]
+            fade.plot(
+                [number - fresh + 1 for number in fading],
+                [capacity[number] for number in fading],
+                color=colour,
+                linewidth=2.0,
+                label=f"{label}: {kept:.1f} % left",
+            )
+            if calibrated and label in calibrated:
+                level = calibrated[label] * capacity[fresh]
+                fade.plot(aged - fresh + 1, level, "D", fillstyle="none", color=colour)
+            voltage = panels[0][place]
+            look: dict[str, Any] = {"specific": specific, "hue": place, "width": 1.6}
+            _draw_loops(voltage, record, (fresh, aged), label=label, **look)
+            if pressed:
+                _draw_breathing(
+                    panels[1][place], record, (fresh, aged), specific=specific, hue=place
+                )
+            voltage.set_title(textwrap.fill(label, 18), color=colour, fontweight="bold")
+            for line, number in zip(voltage.get_lines()[::2], (fresh, aged), strict=True):
+                line.set_label(f"cycle {number - fresh + 1}")
+            handles = voltage.get_lines()[::2]  # of charge and discharge the first
+            where = "lower right" if pressed else "best"
+            panels[-1][place].legend(handles=handles, loc=where, handlelength=1.2)
+            panels[-1][place].set_xlabel(f"Charge / {unit}")
+        if calibrated:
+            fade.plot([], [], "D", fillstyle="none", color="0.4", label="published, calibrated")
+        fade.set_xlabel("Cycle")
+        fade.set_ylabel(f"Discharge capacity / {unit}")
+        fade.set_ylim(bottom=0.0)
+        fade.legend(loc="lower left")
+        panels[0][0].set_ylabel("Voltage / V")
+        if pressed:
+            panels[1][0].set_ylabel("Stack pressure / MPa")
+        return save(path)
+
+
+def _discharge_capacities(record: Record, *, specific: bool) -> dict[int, float]:
+    """Of the complete cycles, mAh/g or mAh, by number."""
+    scale = _capacity_scale(record, specific=specific)
+    return {
+        cycle.cycle: scale * cycle.discharge_capacity
+        for cycle in cccv(record).cycles
+        if "incomplete" not in cycle.flags
+    }
+
+
+def _draw_breathing(
+    ax: Axes, record: Record, cycles: Sequence[int], *, specific: bool, hue: int
+) -> None:
+    """Pressure against the charge in the cell, from the start of each cycle to its end."""
+    cycling = read_cycling(record)
+    readings = record.aux("pressure", source=record.source_of("pressure"))
+    pressures = usable_values(readings) / PASCALS_PER_MPA
+    scale = _capacity_scale(record, specific=specific)
+    for number, shade in zip(cycles, _shades(len(cycles), hue), strict=True):
+        halves = [half for half in cycling.halves if half.cycle == number]
+        start, end = min(half.start for half in halves), max(half.end for half in halves)
+        inside = (readings["time"] >= start) & (readings["time"] <= end)
+        time = readings["time"][inside]
+        before, *charge = np.interp([start, *time], cycling.samples["time"], cycling.net)
+        passed = scale * (np.array(charge) - before)
+        passed, pressure = with_breaks(time, cycling.gaps, passed, pressures[inside])
+        ax.plot(passed, pressure, color=shade, linewidth=1.6)
+
+
 def _draw_loops(
     ax: Axes,
     record: Record,
@@ -211,9 +315,7 @@ def _draw_loops(
     chosen = _spread(numbers) if cycles is None else [n for n in numbers if n in set(cycles)]
     if not chosen:
         raise BadInputError(f"{record.folder}: there is no such cycle to draw (has {numbers})")
-    scale = 1.0 / COULOMBS_PER_MAH
-    if specific:
-        scale /= record.of_cell("active_mass") * GRAMS_PER_KG
+    scale = _capacity_scale(record, specific=specific)
     shades = _shades(len(chosen), hue)
     widths = _widths(len(chosen)) if width is None else [width] * len(chosen)
     for half in cycling.halves:
@@ -321,6 +423,13 @@ def _named(
     return records, list(labels)
 
 
+def _capacity_scale(record: Record, *, specific: bool) -> float:
+    """What makes mAh, or mAh/g, of a charge in C."""
+    return (
+        1.0 / COULOMBS_PER_MAH / (record.of_cell("active_mass") * GRAMS_PER_KG if specific else 1.0)
+    )
+
+
 def _all_have_mass(records: Sequence[Record]) -> bool:
     return all(record.of_cell("active_mass") > 0.0 for record in records)
 
@@ -357,4 +466,4 @@ def _figure(
         yield fig, save
 
 
-__all__ = ["draw_capacity_by_cycle", "draw_time_series", "draw_voltage_capacity"]
+__all__ = ["draw_ageing", "draw_capacity_by_cycle", "draw_time_series", "draw_voltage_capacity"]

@@ -44,12 +44,13 @@ class Commands:
         """Go on with a channel."""
         self._give(name, "Resume", lambda client: client.resume(name))
 
-    def acknowledge(self, name: str) -> None:
-        """Say that what happened on a channel has been seen."""
-        self._give(name, "Acknowledge", lambda client: client.acknowledge(name))
+    def acknowledge(self, name: str, run: str) -> None:
+        """Say that what happened on a channel has been seen. run: the one that was seen, or ""."""
+        self._give(name, "Acknowledge", lambda client: client.acknowledge(name, run))
 
     def stop(self, name: str) -> None:
         """Stop a channel, without asking: stopping is always safe."""
+        # No run is named: whatever runs there by now is to stop, also what is not shown yet.
         self._stop(name, lambda client: client.abort(name), {name}, lambda: None)
 
     def stop_all(self, under_way: Collection[str], then: Callable[[], None] | None = None) -> None:

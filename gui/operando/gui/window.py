@@ -336,7 +336,7 @@ class MainWindow(QMainWindow):
             page.pause_requested.connect(self.commands.pause)
             page.resume_requested.connect(self.commands.resume)
             page.stop_requested.connect(self.commands.stop)
-            page.acknowledge_requested.connect(self.commands.acknowledge)
+            page.acknowledge_requested.connect(self.acknowledge)
             self.stack.addWidget(page)
         return self._channel_page
 
@@ -403,6 +403,11 @@ class MainWindow(QMainWindow):
         self.notices.say(f"command-{name}", "bad", f"Start {name}: {reason}")
 
     # Commands
+
+    def acknowledge(self, name: str) -> None:
+        """Say that what is shown of a channel has been seen, and nothing that came after it."""
+        status = self.model.channels.get(name)
+        self.commands.acknowledge(name, status.run or "" if status is not None else "")
 
     def stop_all(self, then: Callable[[], None] | None = None) -> None:
         """Stop every run. then: called when every output was read back off."""
@@ -546,7 +551,7 @@ class MainWindow(QMainWindow):
         self.grid.pause_requested.connect(self.commands.pause)
         self.grid.resume_requested.connect(self.commands.resume)
         self.grid.stop_requested.connect(self.commands.stop)
-        self.grid.acknowledge_requested.connect(self.commands.acknowledge)
+        self.grid.acknowledge_requested.connect(self.acknowledge)
         self.records.opened.connect(self.show_record)
         keys: list[tuple[str, Callable[[], object]]] = [
             ("Ctrl+Shift+S", self.stop_all),

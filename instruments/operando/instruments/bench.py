@@ -42,13 +42,21 @@ class InstrumentEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChannelEntry:
-    """`[channels.NAME]`: roles filled by instruments. roles: role name to instrument name."""
+    """`[channels.NAME]`: roles filled by instruments.
+
+    roles: role name to instrument name. shared: instruments that other channels watch as well.
+    """
 
     name: str
     where: str
     roles: Mapping[str, str]
     cell: str = ""
     shared: tuple[str, ...] = ()
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        """Names of its instruments, each once; the shared ones last."""
+        return tuple(dict.fromkeys((*self.roles.values(), *self.shared)))
 
 
 PLAUSIBLE_VOLTAGES = (-5.0, 5.5)

@@ -231,7 +231,8 @@ class DriverInfo:
 
     name: its entry point. maker, models: as printed by the instrument.
     document: what it was written from. roles: names of `ROLES`. identification: see there.
-    safe_state: in words. notes: what else a user must know.
+    safe_state: in words. notes: what else a user must know. measures: names of `QUANTITIES` that it
+    gives beside voltage and current of a cell.
     """
 
     name: str
@@ -242,3 +243,4 @@ class DriverInfo:
     identification: Identification
     safe_state: str
     notes: tuple[str, ...] = field(default_factory=tuple)
+    measures: tuple[str, ...] = ()

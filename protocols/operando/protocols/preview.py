@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -12,6 +15,9 @@ from operando.protocols.steps import Step, elapsed_bound
 
 MOST_STEPS = 2000
 """A preview of an adaptive protocol stops here; it cannot know how the cell will answer."""
+
+_SILENCED = threading.Lock()
+"""Held while the standard output is put aside."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,22 @@ class Preview:
 
 
 def preview(plan: Plan, cell: Cell) -> Preview:
-    """Ask the plan for its steps with made-up outcomes. Raises BadInputError as the run would."""
+    """Ask the plan for its steps with made-up outcomes. Raises BadInputError as the run would.
+
+    What the protocol prints is said when it runs, and not here too. May be called in any thread.
+    """
+    # The standard output is that of all threads: two that exchange it must not overlap, and none
+    # waits for another, whose protocol may hang.
+    silencing = _SILENCED.acquire(blocking=False)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) if silencing else contextlib.nullcontext():
+            return _preview(plan, cell)
+    finally:
+        if silencing:
+            _SILENCED.release()
+
+
+def _preview(plan: Plan, cell: Cell) -> Preview:
     steps: list[Step] = []
     durations: list[float] = []
     program = plan.steps(cell)

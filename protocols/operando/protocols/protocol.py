@@ -11,13 +11,15 @@ import hashlib
 import inspect
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from types import GeneratorType
+from typing import Any, cast
 
 from operando.instruments.bench import CellEntry
 from operando.instruments.conditions import Condition
 from operando.instruments.errors import BadInputError
 from operando.instruments.parameters import Where, parameters_from
-from operando.protocols.steps import Block, Step
+from operando.protocols.steps import Block, Step, problem_with, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Plan:
 
     def steps(self, cell: Cell) -> Program:
         """The generator of steps for this cell, blocks unrolled."""
-        return _flat(self.protocol.function(cell, **self.parameters))
+        return _flat(self.protocol, self.protocol.function(cell, **self.parameters))
 
     def window(self) -> tuple[float, float]:
         """Lowest and highest voltage that the protocol itself goes to, V."""
@@ -181,11 +183,24 @@ def _parameter_docs(doc: str) -> dict[str, str]:
     return docs
 
 
-def _flat(steps: Steps) -> Program:
-    """Unroll blocks, passing outcomes back; a block's own outcome is that of its last step."""
+def _flat(maker: ProtocolFunction, steps: Steps) -> Program:
+    """Unroll blocks, passing outcomes back; a block's own outcome is that of its last step.
+
+    Raises BadInputError when the protocol's function gives anything but steps.
+    """
+    if not isinstance(steps, Generator):
+        code = inspect.unwrap(maker.function).__code__
+        place = f"{Path(code.co_filename).name} line {code.co_firstlineno}"
+        raise BadInputError(
+            f"protocol {maker.name}, {place}: its function returns {shown(steps)}; write it as "
+            "a generator, which yields its steps: 'yield Rest(...)'"
+        )
     try:
         item = next(steps)
         while True:
+            problem = _problem_with(item)
+            if problem:
+                raise BadInputError(f"protocol {maker.name}, {_place(steps)}: {problem}")
             if isinstance(item, Block):
                 outcome = yield from _unrolled(item.steps, item.repeat)
             else:
@@ -195,11 +210,27 @@ def _flat(steps: Steps) -> Program:
         return
 
 
+def _problem_with(item: Step | Block) -> str:
+    if not isinstance(item, Block):
+        return problem_with(item)
+    if not item.steps or item.repeat < 1:
+        return "a block needs at least one step and one repeat"
+    return next(filter(None, map(problem_with, item.steps)), "")
+
+
+def _place(steps: Steps) -> str:
+    """File and line of the yield at which a generator waits, in whatever function that is."""
+    place, waiting = "somewhere", cast(object, steps)
+    while isinstance(waiting, GeneratorType) and waiting.gi_frame is not None:
+        place = f"{Path(waiting.gi_code.co_filename).name} line {waiting.gi_frame.f_lineno}"
+        waiting = waiting.gi_yieldfrom
+    return place
+
+
 def _unrolled(steps: Iterable[Step], repeat: int) -> Generator[Step, Outcome, Outcome]:
     outcome: Outcome | None = None
     for _ in range(repeat):
         for step in steps:
             outcome = yield step
-    if outcome is None:
-        raise BadInputError("a block needs at least one step and one repeat")
+    assert outcome is not None  # a block that would come to nothing is refused before
     return outcome

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -175,6 +176,31 @@ class Block:
 
     steps: tuple[Step, ...]
     repeat: int = 1
+
+
+def problem_with(item: object) -> str:
+    """What keeps something from being carried out as a step, in words; "" if nothing does."""
+    asked = ("until", "label", "cycle", "setpoint", "direction", "cutoff")
+    if isinstance(item, type) or not all(hasattr(item, name) for name in asked):
+        found = f"the class {item.__name__}" if isinstance(item, type) else shown(item)
+        return (
+            f"{found} is no step; yield Rest(...), ConstantCurrent(...), ConstantVoltage(...), "
+            "ConstantCurrentConstantVoltage(...), or a Block of them"
+        )
+    until: object = getattr(item, "until", None)
+    ends = isinstance(until, tuple) and until and all(isinstance(one, Condition) for one in until)
+    if not ends:
+        return (
+            f"step '{getattr(item, 'label', '')}' needs until = a tuple of at least one condition, "
+            f"such as (ELAPSED >= 60.0,); found {shown(until)}"
+        )
+    return ""
+
+
+def shown(value: object) -> str:
+    """A value and its type, for messages."""
+    text = str(value) if isinstance(value, Condition) else reprlib.repr(value)
+    return f"{text} ({type(value).__name__})"
 
 
 def elapsed_bound(until: Iterable[Condition]) -> float | None:

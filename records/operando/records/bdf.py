@@ -89,6 +89,13 @@ AUXILIARY: Final[Mapping[str, tuple[str, float]]] = MappingProxyType(
 """Live quantities to machine name and what is added to the SI value. The stack pressure is
 measured at the cell, hence `surface_`, not `applied_`."""
 
+_WITH_UNIT: Final = {
+    "capacity": "capacity_coulomb",
+    "active_mass": "active_mass_kilogram",
+    "area": "area_square_metre",
+}
+"""Numbers of a manifest's cell, which are in SI units, under names that say so."""
+
 REQUIRED: Final = ("test_time_second", "voltage_volt", "current_ampere")
 
 
@@ -267,7 +274,7 @@ def _metadata(
         "ontology_version": ONTOLOGY_VERSION,
         "simulated": record.simulated,
         "institution": institution,
-        "cell": dict(record.cell),
+        "cell": {_WITH_UNIT.get(name, name): value for name, value in record.cell.items()},
         "state": record.state,
         "sign": "positive current charges the cell",
         "capacities": "counted by the runner at every poll"
@@ -276,6 +283,7 @@ def _metadata(
         "gaps": gaps,
         "joined": joined,
         "columns": described,
+        "manifest_units": "SI, capacities in coulomb",
         "manifest": dict(record.manifest),
     }
 

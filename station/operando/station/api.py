@@ -90,6 +90,20 @@ class BusyError(OperandoError):
 
 Channel = Annotated[str, Path(description="Name of the channel on the bench.", max_length=200)]
 Run = Annotated[str, Path(description="Identifier of the run: the name of its record.")]
+RequestId = Annotated[
+    str,
+    Query(
+        alias="request",
+        description="Made by the client for one start: asked for again with the same one, it is "
+        "answered with the run that it began, and begins no other.",
+        max_length=100,
+    ),
+]
+ThisRun = Annotated[
+    str,
+    Query(alias="run", description="The run that is meant: refused if it is another. Left out: "
+          "whatever there is.", max_length=200),
+]  # fmt: skip
 Time = Annotated[
     float | None, Query(description="s since the start of the run", allow_inf_nan=False)
 ]
@@ -262,9 +276,9 @@ def _add_commands(api: APIRouter, desk: Desk) -> None:
             return await asyncio.to_thread(desk.check, channel, request)
 
     @channels.post("/start")
-    async def start(channel: Channel, request: RunRequest) -> Started:
+    async def start(channel: Channel, request: RunRequest, request_id: RequestId = "") -> Started:
         """Start a run; answers when its record exists."""
-        return await desk.start(channel, request)
+        return await desk.start(channel, request, request_id)
 
     @channels.post("/pause")
     async def pause(channel: Channel) -> Done:
@@ -277,14 +291,14 @@ def _add_commands(api: APIRouter, desk: Desk) -> None:
         return desk.resume(channel)
 
     @channels.post("/abort")
-    async def abort(channel: Channel) -> Done:
+    async def abort(channel: Channel, run: ThisRun = "") -> Done:
         """End the run; answers when the output has been read back off, or could not be."""
-        return await desk.abort(channel)
+        return await desk.abort(channel, run)
 
     @channels.post("/acknowledge")
-    async def acknowledge(channel: Channel) -> Done:
+    async def acknowledge(channel: Channel, run: ThisRun = "") -> Done:
         """Say that a trip, fault or killed run has been seen, so that the next run may start."""
-        return desk.acknowledge(channel)
+        return desk.acknowledge(channel, run)
 
     api.include_router(channels)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from operando.instruments.bench import InstrumentEntry
+from operando.instruments.bench import Bench, InstrumentEntry
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.parameters import parameters_from
@@ -15,19 +15,44 @@ from operando.instruments.wires import Switchboard, Wire
 from operando.protocols import ProtocolFunction
 
 
-def driver_info(name: str) -> DriverInfo:
-    """What the driver of this name states about itself. Raises BadInputError if there is none."""
-    driver: Any = load(DRIVERS, name)
+def driver_info(name: str, where: str = "") -> DriverInfo:
+    """What the driver of this name states about itself. Raises BadInputError if there is none.
+
+    where: place of the name, for the message.
+    """
+    driver: Any = _load(DRIVERS, name, where)
     info: DriverInfo = driver.INFO
     return info
 
 
-def protocol_function(name: str) -> ProtocolFunction:
-    """The protocol of this name. Raises BadInputError if there is none."""
-    function = load(PROTOCOLS, name)
+def protocol_function(name: str, where: str = "") -> ProtocolFunction:
+    """The protocol of this name. Raises BadInputError if there is none.
+
+    where: place of the name, for the message.
+    """
+    function = _load(PROTOCOLS, name, where)
     if not isinstance(function, ProtocolFunction):
         raise BadInputError(f"'{name}' is an entry point of protocols, but not a protocol")
     return function
+
+
+def _load(group: str, name: str, where: str) -> object:
+    try:
+        return load(group, name)
+    except BadInputError as error:
+        raise BadInputError(f"{where}: {error}" if where else str(error)) from error
+
+
+def _driver_key(where: str, instrument: str) -> str:
+    return f"{where}: [instruments.{instrument}] driver"
+
+
+def simulation_of(bench: Bench, clock: Clock) -> Any:
+    """Make the simulated twin of a bench, see `instruments.simulation`. Raises BadInputError."""
+    for entry in bench.instruments.values():
+        if entry.simulated is not None:
+            driver_info(entry.driver, _driver_key(entry.where, entry.name))
+    return simulated_bench()(bench, clock)
 
 
 def simulated_bench() -> Any:
@@ -47,7 +72,7 @@ def build_instrument(
     switchboard: Switchboard | None = None,
 ) -> Instrument:
     """Make a driver on its wire; nothing is opened. where: place named in errors."""
-    factory: Any = load(DRIVERS, driver)
+    factory: Any = _load(DRIVERS, driver, _driver_key(where, name))
     checked = parameters_from(factory.Settings, settings, f"{where} [instruments.{name}.settings]")
     make_wire: Any = load(TRANSPORTS, "default")
     wire: Wire = make_wire(address, clock, switchboard=switchboard)
@@ -71,9 +96,19 @@ def instrument_of(
     )
 
 
+def check_monitor(entry: InstrumentEntry, channel: str) -> None:
+    """Refuse a shared instrument that drives a cell or measures nothing."""
+    info = driver_info(entry.driver, _driver_key(entry.where, entry.name))
+    if not info.measures or set(info.roles) & {"potentiostat", "cycler"}:
+        raise BadInputError(
+            f"{entry.where}: channel {channel} lists '{entry.name}' under shared, but the driver "
+            f"{entry.driver} is: {', '.join(info.roles)}. Sensors and chambers can be shared"
+        )
+
+
 def check_role(role: str, entry: InstrumentEntry, channel: str) -> None:
     """Refuse an instrument that cannot fill a role."""
-    info = driver_info(entry.driver)
+    info = driver_info(entry.driver, _driver_key(entry.where, entry.name))
     if role not in info.roles:
         raise BadInputError(
             f"{entry.where}: channel {channel} wants '{entry.name}' as {role}, but the driver "

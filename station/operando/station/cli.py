@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import json
 import signal
 import sys
@@ -28,7 +29,7 @@ from operando.instruments.registry import DRIVERS, PROTOCOLS, available
 from operando.protocols import RunResult, contradictions
 from operando.records import Record
 from operando.station import cli_station
-from operando.station.assembly import driver_info, protocol_function, simulated_bench
+from operando.station.assembly import driver_info, protocol_function, simulated_bench, simulation_of
 from operando.station.cli_records import records
 from operando.station.client.discovery import station_of
 from operando.station.engine import Engine, Run, exit_code, order_from, settle
@@ -39,7 +40,6 @@ from operando.station.simulate import bench_at, clock_for, serve
 
 app = typer.Typer(
     name="operando",
-    help="Run battery experiments on real and simulated instruments.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -51,6 +51,25 @@ app.command()(cli_station.gui)
 EXIT_BAD_INPUT = 2
 EXIT_ABORTED = 4
 EXIT_INSTRUMENT = 5
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"operando {importlib.metadata.version('operando')}")
+        raise typer.Exit
+
+
+@app.callback()
+def operando(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Run battery experiments on real and simulated instruments."""
+
 
 BenchOption = Annotated[Path, typer.Option("--bench", help="The bench file.")]
 ChannelOption = Annotated[str, typer.Option("--channel", help="Channel of the bench.")]
@@ -179,8 +198,7 @@ def check(
             print(f"this run will be ended by a limit: {warning}")
         for warning in settled.warnings:
             print(f"note: {warning}")
-        names = dict.fromkeys(settled.entry.roles.values())
-        drivers_of = {n: described.instruments[n].driver for n in names}
+        drivers_of = {n: described.instruments[n].driver for n in settled.entry.instruments}
         print_sheet(
             lines,
             [
@@ -197,7 +215,7 @@ def _build_simulation(bench: Bench) -> None:
     """Make the simulated twin and drop it: what is wrong with it is said now."""
 
     async def build() -> None:
-        simulated_bench()(bench, Clock("virtual"))
+        simulation_of(bench, Clock("virtual"))
 
     run_coroutine(build(), virtual=True)
 
@@ -240,7 +258,7 @@ def demo(
         "demo-output"
     ),
 ) -> None:
-    """Run coated and uncoated cells on a simulated bench and draw the results."""
+    """Cycle and age coated and uncoated cells on simulated benches and draw the results."""
     from operando.station.demo import run_demo
 
     run_demo(output, Console())

@@ -20,40 +20,27 @@ from typing import Any, TypeVar
 from operando.instruments.errors import BadInputError, OperandoError
 from operando.instruments.parameters import parameters_schema
 from operando.instruments.registry import PROTOCOLS, available
-from operando.instruments.roles import Identity
 from operando.protocols import RunState
-from operando.records.recorder import FLUSH_SECONDS
 from operando.station.assembly import protocol_function
-from operando.station.channel_state import (
-    SERIOUS,
-    Acknowledgements,
-    LastRun,
-    ended,
-    last_run,
-    limits_of,
-)
+from operando.station.channel_state import Acknowledgements, LastRun, ended, last_run
 from operando.station.client.client import RefusedError
 from operando.station.client.models import (
-    UNDER_WAY,
-    CellInfo,
     ChannelStatus,
     CheckReport,
     Done,
-    InstrumentInfo,
     ProtocolInfo,
     RunRequest,
     Started,
 )
 from operando.station.engine import Engine, UnderWay
 from operando.station.requests import Checked, check_request
+from operando.station.starts import Asked, Starts
+from operando.station.status import cell_on, instruments_on, of_current, of_last
 
 T = TypeVar("T")
 
 END_OF_RUN = 45.0
 """Wall s for which a command waits until a run has ended; less than a client's patience."""
-
-BESIDE_FLUSH = 1.0
-"""Wall s beside the recorder's flush until a committed row has come to a client."""
 
 
 class Desk:
@@ -83,6 +70,7 @@ class Desk:
         self._tasks: dict[str, asyncio.Task[str]] = {}
         self._switching_off: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, int] = dict.fromkeys(engine.bench.channels, 0)
+        self._starts = Starts()
         self._seen = Acknowledgements(output)
         self._ending = ""
         self._is_simulated = {
@@ -178,89 +166,14 @@ class Desk:
     def _status(self, name: str) -> ChannelStatus:
         # The run first: it is taken away after its end has become the last run.
         run = self._current.get(name)
-        fixed: dict[str, Any] = {"name": name, "cell": self._cell(name)}
-        instruments = self._instruments(name)
+        fixed: dict[str, Any] = {"name": name, "cell": cell_on(self._engine.bench, name)}
+        instruments = instruments_on(self._engine, name, self._is_simulated)
         fixed["instruments"] = instruments
         fixed["simulated"] = any(one.simulated for one in instruments)
         if run is None:
             fixed["stopping"] = self._potentiostats.get(name) in self._switching_off
-            return ChannelStatus(**fixed, **_of_last(self._last[name]))
-        return ChannelStatus(**fixed, **self._of_current(run))
-
-    def _of_current(self, run: UnderWay) -> dict[str, Any]:
-        settled, runner = run.settled, run.runner
-        status: dict[str, Any] = {
-            "state": "preparing",
-            "output": self._last[run.channel].output,
-            "output_at": self._last[run.channel].output_at,
-            "stopping": bool(run.stop_reason),
-            "reason": run.stop_reason,
-            "protocol": run.order.plan.protocol.name,
-            "title": run.order.title or run.order.plan.protocol.name,
-            "limits": limits_of(run),
-            "stale_after": self._stale_after(run),
-        }
-        if runner is None or run.folder is None:
-            return status
-        tally, ahead = runner.tally, settled.preview
-        state, off = runner.state.value, runner.verified_off
-        behind = ahead.passed(tally.step_count, tally.elapsed)
-        ending = state not in UNDER_WAY and not off
-        return status | {
-            "state": state,
-            "output": "off" if off else "on",
-            "output_at": None,
-            "stopping": ending or (bool(run.stop_reason) and state in UNDER_WAY),
-            "reason": runner.reason or run.stop_reason,
-            "attention": state in SERIOUS,
-            "run": run.folder.name,
-            "started": run.started,
-            "elapsed": max(0.0, self._engine.clock.now() - tally.start),
-            "progress": behind / ahead.duration if behind is not None and ahead.duration else None,
-            "time_left": None if behind is None else max(0.0, ahead.duration - behind),
-            "step": tally.label,
-            "step_index": tally.step_count,
-            "cycle": tally.cycle if tally.step_count else 0,
-        }
-
-    def _stale_after(self, run: UnderWay) -> float:
-        """Age of the newest committed row at which something is wrong, s of laboratory time."""
-        settings = run.settled.settings
-        between = max(settings.poll.interval, settings.record.every)
-        on_its_way = self._engine.clock.lab(FLUSH_SECONDS + BESIDE_FLUSH)
-        return max(3.0 * between + 1.0, between + on_its_way)
-
-    def _cell(self, name: str) -> CellInfo | None:
-        bench = self._engine.bench
-        cell = bench.cells.get(bench.channels[name].cell)
-        if cell is None:
-            return None
-        return CellInfo(
-            name=cell.name,
-            capacity=cell.capacity or None,
-            active_mass=cell.active_mass or None,
-            area=cell.area or None,
-            one_c=cell.one_c,
-            metadata={key: _plain(value) for key, value in cell.metadata.items()},
-        )
-
-    def _instruments(self, channel: str) -> tuple[InstrumentInfo, ...]:
-        infos = []
-        for role, name in self._engine.bench.channels[channel].roles.items():
-            entry, found = self._engine.bench.instruments[name], self._engine.found.get(name)
-            identity = None if found is None else found.identity
-            infos.append(
-                InstrumentInfo(
-                    name=name,
-                    role=role,
-                    driver=entry.driver,
-                    address=entry.address,
-                    identity="" if identity is None else _in_words(identity),
-                    problem="" if found is None else found.problem,
-                    simulated=self._is_simulated[name] if found is None else found.simulated,
-                )
-            )
-        return tuple(infos)
+            return ChannelStatus(**fixed, **of_last(self._last[name]))
+        return ChannelStatus(**fixed, **of_current(run, self._last[name], self._engine.clock))
 
     # ---- commands ------------------------------------------------------------------------
 
@@ -272,10 +185,16 @@ class Desk:
     def _checked(self, channel: str, request: RunRequest) -> Checked:
         return check_request(self._engine.bench, channel, request)
 
-    async def start(self, channel: str, request: RunRequest) -> Started:
-        """Start a run; returns when its record exists. Raises RefusedError."""
+    async def start(self, channel: str, request: RunRequest, request_id: str = "") -> Started:
+        """Start a run; returns when its record exists. Raises RefusedError.
+
+        request_id: of two starts with the same one on a channel the second begins nothing; it is
+        answered as the first. "" is no id.
+        """
         self._require(channel)
-        stops = self._stops[channel]
+        asked = self._starts.asked(channel, request, request_id, self._stops[channel])
+        if asked.answer is not None:
+            return await self._in_engine(_begun(channel, asked.answer))
         if self._in_loop():
             checked = self._checked(channel, request)
         else:
@@ -284,9 +203,18 @@ class Desk:
         if not checked.report.ok:
             problems = checked.report.problems
             raise RefusedError(problems[0].message, problems)
-        return await self._in_engine(self._start(channel, checked, stops))
+        return await self._in_engine(self._start(channel, checked, asked))
 
-    async def _start(self, channel: str, checked: Checked, stops: int) -> Started:
+    async def _start(self, channel: str, checked: Checked, asked: Asked) -> Started:
+        if asked.answer is None:
+            run = self._begin(channel, checked, asked.stops)
+            # Tasks of their own: a client that goes away takes nothing with it.
+            task = self._tasks[channel] = asyncio.create_task(self._carry_out(run))
+            asked.answer = asyncio.create_task(_recorded(run, task))
+        return await _begun(channel, asked.answer)
+
+    def _begin(self, channel: str, checked: Checked, stops: int) -> UnderWay:
+        """Take the channel for a run. stops: of the channel when it was asked for."""
         if self._ending:
             raise RefusedError(f"the station is ending: {self._ending}")
         if self._stops[channel] != stops:
@@ -315,14 +243,7 @@ class Desk:
         except BadInputError as error:
             raise RefusedError(str(error)) from None
         self._current[channel] = run
-        # A task of its own: a client that goes away takes nothing with it.
-        task = self._tasks[channel] = asyncio.create_task(self._carry_out(run))
-        either: set[asyncio.Future[Any]] = {task, run.recorded}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if run.folder is None:
-            await asyncio.wait({task})
-            raise RefusedError(f"channel {channel}: {task.result()}")
-        return Started(run=run.folder.name)
+        return run
 
     async def _carry_out(self, run: UnderWay) -> str:
         """Carry a run out; why it came to no record, "" if it did."""
@@ -369,10 +290,11 @@ class Desk:
         self._do(runner.resume)
         return Done(ok=True, message=f"channel {channel} goes on")
 
-    def acknowledge(self, channel: str) -> Done:
+    def acknowledge(self, channel: str, run: str = "") -> Done:
         """Say that a trip, fault, killed run or unknown output has been seen.
 
-        Raises RefusedError while a run is under way.
+        run: which run has been seen; "" whatever there is to see. Raises RefusedError while a run
+        is under way, and when the last run is another.
         """
         self._require(channel)
         with self._lock:
@@ -380,6 +302,11 @@ class Desk:
             if channel in self._current:
                 raise RefusedError(
                     f"channel {channel} has a run under way; there is nothing to acknowledge"
+                )
+            if run and run != last.run:
+                raise RefusedError(
+                    f"NOTHING WAS ACKNOWLEDGED: the last run of channel {channel} is "
+                    f"{last.run or 'none'} ({last.state}), not {run}; look at that one first"
                 )
             if not last.attention:
                 return Done(ok=True, message=f"channel {channel}: nothing waits to be acknowledged")
@@ -402,18 +329,32 @@ class Desk:
             "that its output is off or the cell is disconnected; a run may start"
         )
 
-    async def abort(self, channel: str) -> Done:
+    async def abort(self, channel: str, run: str = "") -> Done:
         """End the run, or switch off a channel without one; ok when its output was read back off.
 
-        Raises RefusedError.
+        run: end this run alone, and touch nothing that is off already; "" ends whatever runs,
+        always. Raises RefusedError, also when another run is under way.
         """
         self._require(channel)
-        self._stops[channel] += 1
-        run = self._current.get(channel)
-        if run is not None:
+        with self._lock:
+            current, last = self._current.get(channel), self._last[channel]
+        if not run:
+            self._stops[channel] += 1
+        elif current is not None and (current.folder is None or current.folder.name != run):
+            now = "another run that is being prepared"
+            now = now if current.folder is None else current.folder.name
+            raise RefusedError(
+                f"NOTHING WAS STOPPED: channel {channel} has {now} under way, not {run}. To stop "
+                "whatever runs there, stop the channel without naming a run"
+            )
+        elif current is None and last.output == "off":
+            of = f"the last is {last.run}, {last.state}" if last.run else "it has had none"
+            words = f"no run was under way ({of}); its output was read back off"
+            return Done(ok=True, message=f"channel {channel}: {words}")
+        if current is not None:
             # Not as a part of the waiting, which ends with a client that goes away.
-            self._do(lambda: run.stop("asked by the operator"))
-        return await self._in_engine(self._aborted(channel, run))
+            self._do(lambda: current.stop("asked by the operator"))
+        return await self._in_engine(self._aborted(channel, current))
 
     async def _aborted(self, channel: str, run: UnderWay | None) -> Done:
         if run is not None:
@@ -560,32 +501,19 @@ class Desk:
         return await asyncio.wrap_future(future)
 
 
-def _of_last(last: LastRun) -> dict[str, Any]:
-    return {
-        "state": last.state,
-        "output": last.output,
-        "output_at": last.output_at,
-        "reason": last.reason,
-        "attention": last.attention,
-        "run": last.run,
-        "protocol": last.protocol,
-        "title": last.title,
-        "started": last.started,
-        "elapsed": last.elapsed,
-        "progress": 1.0 if last.state == "completed" else None,
-        "step": last.step,
-        "step_index": last.step_index,
-        "cycle": last.cycle,
-        "limits": last.limits,
-    }
+async def _recorded(run: UnderWay, task: asyncio.Task[str]) -> Started | str:
+    """Wait until a run that was begun has its record; in words why it came to none."""
+    either: set[asyncio.Future[Any]] = {task, run.recorded}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if run.folder is None:
+        await asyncio.wait({task})
+        return task.result()
+    return Started(run=run.folder.name)
 
 
-def _in_words(identity: Identity) -> str:
-    words = f"{identity.maker} {identity.model}".strip()
-    serial = f"serial {identity.serial}" if identity.serial else ""
-    firmware = f"firmware {identity.firmware}" if identity.firmware else ""
-    return ", ".join(filter(None, (words, serial, firmware)))
-
-
-def _plain(value: object) -> str | float | int | bool:
-    return value if isinstance(value, str | float | int | bool) else str(value)
+async def _begun(channel: str, answer: asyncio.Future[Started | str]) -> Started:
+    """What a start is answered; waiting ends with a client that goes away, the start does not."""
+    told = await asyncio.shield(answer)
+    if isinstance(told, str):
+        raise RefusedError(f"channel {channel}: {told}")
+    return told

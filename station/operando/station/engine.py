@@ -31,10 +31,11 @@ from operando.instruments.simulation import Simulation
 from operando.instruments.wires import Switchboard
 from operando.protocols import Cell, Channel, Runner, RunResult, RunState
 from operando.records import SqliteRecorder
-from operando.station.assembly import driver_info, instrument_of, simulated_bench
+from operando.station.assembly import driver_info, instrument_of, simulation_of
 from operando.station.guard import Guard
 from operando.station.orders import Order, Settled, cell_of, order_from, settle
 from operando.station.served import served_speed
+from operando.station.shared import SharedInstrument, SharedInstruments
 
 __all__ = [
     "Engine",
@@ -48,6 +49,8 @@ __all__ = [
     "order_from",
     "settle",
 ]
+
+NOBODY = Identity("", "")
 
 SURVEY_TIME = 10.0
 """Seconds of the event loop in which an instrument must say who it is, when a bench is surveyed."""
@@ -141,6 +144,7 @@ class Engine:
         self._claims = ExitStack()
         self._claimed: frozenset[str] = frozenset()
         self._stop_reason = ""
+        self._shared = SharedInstruments()
 
     @property
     def runners(self) -> dict[str, Runner]:
@@ -160,8 +164,9 @@ class Engine:
                         f"{entry.name} has no table [instruments.{entry.name}.simulated]"
                     )
             self._switchboard = Switchboard()
-            self.simulation = simulated_bench()(self.bench, self.clock)
-            self.simulation.attach(self._switchboard)
+            simulation: Simulation = simulation_of(self.bench, self.clock)
+            simulation.attach(self._switchboard)
+            self.simulation = simulation
         return self
 
     async def __aexit__(
@@ -351,13 +356,15 @@ class Engine:
             stack.push_async_callback(instrument.close)
             identities[name] = await self._connect(instrument, described)
             instruments[name] = instrument
+        for name in entry.shared:
+            patience = 0.5 * settled.settings.poll.of(name)
+            view = await stack.enter_async_context(self._shared.watch(name, patience, self._open))
+            instruments[name], identities[name] = view, self.found[name].identity or NOBODY
         potentiostat: Any = instruments[entry.roles["potentiostat"]]
         for step in settled.preview.steps:
             potentiostat.check(step.setpoint(max(map(abs, settled.settings.protection.voltage))))
-        monitors: Any = {
-            name: instruments[name] for role, name in entry.roles.items() if role != "potentiostat"
-        }
         driven = entry.roles["potentiostat"]
+        monitors: Any = {name: one for name, one in instruments.items() if name != driven}
         guarded = await self._put_under_guard(
             self.bench.instruments[driven], identities[driven].serial
         )
@@ -395,6 +402,18 @@ class Engine:
             if result.state is not RunState.FAULTED:
                 result = replace(result, state=RunState.FAULTED, reason=str(error))
         return Run(result, folder)
+
+    async def _open(self, name: str, stack: AsyncExitStack) -> SharedInstrument:
+        """Connect an instrument that several runs watch, until the last of them has ended."""
+        described = self.bench.instruments[name]
+        if self.clock.mode != "virtual":
+            if name not in self._claimed:
+                stack.enter_context(AddressLock(described.address))
+            self._check_speed(described)
+        instrument: Any = instrument_of(described, self.clock, self._switchboard)
+        stack.push_async_callback(instrument.close)
+        await self._connect(instrument, described)
+        return SharedInstrument(instrument, self.clock)
 
     async def _put_under_guard(self, entry: InstrumentEntry, serial: str) -> bool:
         """Whether the watchdog has it now: always, but in virtual time."""
@@ -482,6 +501,7 @@ class Engine:
             "started": datetime.fromtimestamp(started, UTC).isoformat(),
             "channel": settled.entry.name,
             "roles": dict(settled.entry.roles),
+            "shared": list(settled.entry.shared),
             "cell": {
                 "name": cell.name,
                 "capacity": cell.capacity,
@@ -503,7 +523,12 @@ class Engine:
             "title": order.title,
             "recipe": order.recipe_text,
             "limits": {
-                limit.name: {"when": str(limit.when), "action": limit.action.value}
+                limit.name: {
+                    "when": str(limit.when),
+                    "action": limit.action.value,
+                    "grace": limit.grace,
+                    "stale_after": limit.stale_after,
+                }
                 for limit in settled.limits
             },
             "poll_interval": settled.settings.poll.interval,

@@ -37,7 +37,7 @@ from operando.protocols import (
     preview,
 )
 from operando.protocols.tally import ELECTRICAL
-from operando.station.assembly import check_role, protocol_function
+from operando.station.assembly import check_monitor, check_role, driver_info, protocol_function
 from operando.station.client.models import Problem
 
 OPEN_CIRCUIT_BELOW = 0.5
@@ -70,8 +70,10 @@ class Order:
 
 def order_from(recipe: Recipe) -> Order:
     """What a recipe orders. Raises BadInputError for an unknown protocol or parameter."""
+    line = recipe.lines.get(("protocol",))
+    place = f"{recipe.path.name} line {line}: protocol" if line else recipe.path.name
     return Order(
-        plan=protocol_function(recipe.protocol).plan(recipe.parameters, where=recipe.where),
+        plan=protocol_function(recipe.protocol, place).plan(recipe.parameters, where=recipe.where),
         limits=recipe.limits,
         record=recipe.record,
         poll=recipe.poll,
@@ -130,6 +132,8 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
         entry = bench.channels[channel]
         for role, name in entry.roles.items():
             check_role(role, bench.instruments[name], channel)
+        for name in entry.shared:
+            check_monitor(bench.instruments[name], channel)
         if "potentiostat" not in entry.roles:
             raise BadInputError(f"{entry.where}: channel {channel} has no potentiostat")
     except BadInputError as error:
@@ -168,7 +172,7 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
     )
     problems += beyond
     problems += _too_many_steps(order.plan, ahead)
-    problems += _unmeasured(limits, entry)
+    problems += _unmeasured(limits, entry, bench)
     problems += _short_windows(limits, ahead, order.poll)
     problems += _hasty_staleness(limits, entry, order.poll)
     settled = Settled(order.plan, entry, cell, ahead, tuple(limits), settings, warnings)
@@ -330,7 +334,7 @@ def _short_windows(limits: Iterable[Limit], ahead: Preview, poll: Poll) -> list[
 
 def _hasty_staleness(limits: Iterable[Limit], entry: ChannelEntry, poll: Poll) -> list[Problem]:
     """A limit must not take the time between two polls for a sensor that fell silent."""
-    slowest = max(map(poll.of, entry.roles.values()), default=poll.interval)
+    slowest = max(map(poll.of, entry.instruments), default=poll.interval)
     return [
         Problem(
             where=f"limits.{limit.name}.stale_after",
@@ -343,11 +347,11 @@ def _hasty_staleness(limits: Iterable[Limit], entry: ChannelEntry, poll: Poll) -
     ]
 
 
-def _unmeasured(limits: Iterable[Limit], entry: ChannelEntry) -> list[Problem]:
+def _unmeasured(limits: Iterable[Limit], entry: ChannelEntry, bench: Bench) -> list[Problem]:
     """A limit on a quantity that nothing on the channel measures would never act."""
     measured = set(ELECTRICAL)
-    if "load_cell" in entry.roles:
-        measured.add("pressure")
+    for name in entry.instruments:
+        measured.update(driver_info(bench.instruments[name].driver).measures)
     return [
         Problem(
             where=f"limits.{limit.name}.when",

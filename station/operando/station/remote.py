@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from operando.station.client import (
 )
 from operando.station.engine import Run
 from operando.station.orders import Order
+from operando.station.signals import put_back
 
 GLANCE = 0.2
 """Wall s between looks at what was asked for by a signal."""
@@ -86,16 +88,7 @@ def run_through(
         if wishes.abort:
             raise BadInputError(f"stopped before the run began ({wishes.abort})")
         request = RunRequest(recipe=order.recipe_text, recipe_name=name)
-        try:
-            run = client.start(channel, request).run
-        except RefusedError as error:
-            told = [problem.message for problem in error.problems] or [str(error)]
-            raise BadInputError("\n".join(told)) from None
-        except StationLostError as error:
-            raise StationDiedError(
-                f"{error}. Whether the run was started is not known: look at its window "
-                f"('operando gui --station {note.url}')"
-            ) from error
+        run = _start(client, note, channel, request, wishes)
         try:
             folder = Path(client.run(run).summary.folder)
         except (RefusedError, StationLostError) as error:
@@ -143,9 +136,30 @@ def _signals() -> Iterator[_Wishes]:
     try:
         yield wishes
     finally:
-        for number, handler in before.items():
-            late = signal.SIG_IGN if handler is signal.SIG_DFL else handler
-            signal.signal(number, late)
+        put_back(before)
+
+
+def _start(
+    client: StationClient, note: StationNote, channel: str, request: RunRequest, wishes: _Wishes
+) -> str:
+    """Start a run; its identifier. Asks again, for the same start, while the station lives."""
+    request_id = secrets.token_hex(8)
+    until = time.monotonic() + RETURN
+    while True:
+        try:
+            return client.start(channel, request, request_id).run
+        except RefusedError as error:
+            told = [problem.message for problem in error.problems] or [str(error)]
+            raise BadInputError("\n".join(told)) from None
+        except StationLostError as error:
+            living = station_at(note.url)
+            same = living is not None and living.pid == note.pid
+            if not same or wishes.abort or time.monotonic() > until:
+                raise StationDiedError(
+                    f"{error}. Whether the run was started is not known: look at its window "
+                    f"('operando gui --station {note.url}')"
+                ) from error
+            time.sleep(GLANCE)
 
 
 class _Watcher:
@@ -223,7 +237,7 @@ class _Watcher:
             if not self._quiet:
                 self._console.print(f"{reason}: the run is being ended", markup=False)
             try:
-                done = self._client.abort(self._channel)
+                done = self._client.abort(self._channel, self._run)
                 if not done.ok:
                     self._console.print(done.message, style="bold red", markup=False)
             except RefusedError as error:

@@ -94,7 +94,7 @@ def limit_lines(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine
         instrument.capabilities,
         settled.settings.protection,
         poll_interval=poll.interval,
-        monitor_interval=max(map(poll.of, settled.entry.roles.values())),
+        monitor_interval=max(map(poll.of, settled.entry.instruments)),
         watchdog_time=WATCHDOG_TIME,
     )
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
+from typing import Any
 
 from operando.station.engine import Engine
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+"""What `signal.signal` takes and gives back."""
 
 
 @contextlib.contextmanager
@@ -33,13 +38,20 @@ def signals_of(engine: Engine, *, virtual: bool) -> Iterator[None]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGUSR1"):
         numbers += [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
-    before = {number: signal.signal(number, on_signal) for number in numbers}
+    before: dict[int, Handler] = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            # A late pause or resume must not end the process, which its default would do. Whatever
-            # else was not handled must end it again, and the processes that it starts.
-            late = number not in {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)}
-            ignored = late and handler is signal.SIG_DFL
-            signal.signal(number, signal.SIG_IGN if ignored else handler)
+        put_back(before)
+
+
+def put_back(before: Mapping[int, Handler]) -> None:
+    """Give signals the handlers that they had before a run.
+
+    A late pause or resume must not end the process, which its default would do: it is ignored.
+    Whatever else was not handled must end the process again, and those that it starts.
+    """
+    ends = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)}
+    for number, handler in before.items():
+        ignored = number not in ends and handler is signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if ignored else handler)

@@ -22,7 +22,7 @@ from operando.instruments.bench_file import at_speed, load_bench, require_served
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.locks import runtime_directory
-from operando.station.assembly import driver_info, simulated_bench
+from operando.station.assembly import driver_info, simulation_of
 from operando.station.client.process import Lines, uninterrupted
 from operando.station.pipes import read_lines
 from operando.station.served import Announcement, Served, served
@@ -52,7 +52,7 @@ async def serve(
             "there is nothing to simulate"
         )
     require_served_addresses(bench)
-    simulation = simulated_bench()(bench, clock)
+    simulation = simulation_of(bench, clock)
     with Announcement(clock.speed, station) as announcement:
         try:
             for device in await simulation.serve():

@@ -88,6 +88,8 @@ def draw_spectra(lab: Lab, presets: list[str], path: Path) -> Path:
             ax.set_xlabel("Re Z / Ω")
             ax.set_aspect("equal")
             ax.legend(frameon=False, fontsize=8, loc="upper left")
+        # Room above the arcs for the legends; all share the axis.
+        axes[0].set_ylim(top=1.75 * max(line.get_ydata().max() for line in axes[-1].lines))
         axes[0].set_ylabel("−Im Z / Ω")
     return path
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import enum
 import itertools
+import secrets
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from operando.gui.models.draft import Draft, LimitRow, draft_of
@@ -49,11 +50,15 @@ class FormState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A question to the station. revision: of the texts that it is about."""
+    """A question to the station. revision: of the texts that it is about.
+
+    request_id: of a start, by which the station knows it when it is asked for again.
+    """
 
     revision: int
     channel: str
     request: RunRequest
+    request_id: str = ""
 
 
 class StartForm:
@@ -72,6 +77,7 @@ class StartForm:
         self._defaults: dict[str, LimitRow] = {}
         self._protocol = ""
         self._report: CheckReport | None = None
+        self._unanswered: Check | None = None
         self._answered = -1
         self._inexpressible = False
         self._checked: dict[str, Value] = {}
@@ -339,15 +345,24 @@ class StartForm:
         return True
 
     def begin_start(self) -> Check:
-        """The start to ask for. Raises BadInputError when the form is not ready."""
+        """The start to ask for. Raises BadInputError when the form is not ready.
+
+        The same start again, if the last one was lost and was the same.
+        """
         if not self.can_start:
             raise BadInputError("these texts were not found good by the station; mend them first")
         self.state = FormState.STARTING
         self.refusal = ""
-        return Check(self.revision, self.channel, self.request())
+        start = Check(self.revision, self.channel, self.request(), secrets.token_hex(8))
+        lost = self._unanswered
+        if lost is not None and (lost.channel, lost.request) == (start.channel, start.request):
+            start = replace(start, request_id=lost.request_id)
+        self._unanswered = start
+        return start
 
     def start_done(self) -> None:
         """The run was started."""
+        self._unanswered = None
         self.state = FormState.STARTED
         self._draft.origin, self._draft.edited = f"as last started on {self.channel}", False
 
@@ -356,12 +371,17 @@ class StartForm:
 
         With problems the last report is no longer believed: ask for another.
         """
-        self.state = FormState.FAILED
-        self.refusal = message
+        self.start_lost(message)
+        self._unanswered = None
         found = tuple(problems)
         if found:
             self._answered = -1
             self._sort(one for one in found if one.where or one.message not in message)
+
+    def start_lost(self, message: str) -> None:
+        """The start was not answered: the same, tried again, begins no second run."""
+        self.state = FormState.FAILED
+        self.refusal = message
 
     def request(self) -> RunRequest:
         """What stands here, every parameter written out."""

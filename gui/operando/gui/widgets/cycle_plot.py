@@ -7,21 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyqtgraph as pg
-from PyQt6.QtCore import QEvent, QPointF, QRectF, Qt
+from PyQt6.QtCore import QPointF, QRectF, Qt
 from PyQt6.QtGui import QColor, QPainter, QPen, QPolygonF, QResizeEvent
-from PyQt6.QtWidgets import QFrame
 
 from operando.gui.models.run import cycle_text, is_whole
 from operando.gui.theme import Theme
-from operando.gui.widgets.plot_style import (
-    BOTTOM_AXIS,
-    Axis,
-    Frame,
-    PixelItem,
-    grid,
-    tag,
-    tag_size,
-)
+from operando.gui.widgets.capacity_plot import CapacityPlot
+from operando.gui.widgets.plot_style import BOTTOM_AXIS, Axis, Frame, PixelItem, tag, tag_size
 from operando.station.client import CycleRow
 
 RIGHT_AXIS = 58
@@ -49,41 +41,25 @@ class CycleBox(pg.ViewBox):  # type: ignore[misc]
         self.disableAutoRange()
 
 
-class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
+class CyclePlot(CapacityPlot):
     """Charge (open circles) and discharge (filled) on the left axis, efficiency (diamonds) on the
     right one, in %. A cycle that is not whole is drawn faint and its efficiency not at all.
     """
 
     def __init__(self, theme: Theme) -> None:
-        self._box = CycleBox()
-        self._left, self._right, self._bottom = Axis("left"), Axis("right"), Axis("bottom")
+        self._right = Axis("right")
         self._right.setWidth(RIGHT_AXIS)
+        axes = {"left": Axis("left"), "right": self._right, "bottom": Axis("bottom")}
+        super().__init__(theme, CycleBox(), axes, PixelItem(0.0, self._draw_points))
         self._bottom.integers = True
-        super().__init__(
-            viewBox=self._box,
-            axisItems={"left": self._left, "right": self._right, "bottom": self._bottom},
-        )
         # Its range is that of the efficiency and not that of the view.
         self._right.unlinkFromView()
         self.getPlotItem().showAxis("right")
         self.setObjectName("plot-cycles")
         self.setAccessibleName("Capacity and coulombic efficiency by cycle")
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.hideButtons()
-        self.getPlotItem().setMenuEnabled(False)
-        self.getPlotItem().layout.setContentsMargins(0, 2, 0, 0)
-        self._theme = theme
         self._rows: Sequence[CycleRow] = ()
-        self._mass: float | None = None
         self._efficiency = (99.0, 101.0)
         self._cursor: CycleRow | None = None
-        self._under = PixelItem(-10.0, self._draw_under)
-        self._points = PixelItem(0.0, self._draw_points)
-        self._over = PixelItem(10.0, self._draw_over)
-        for item in (self._under, self._points, self._over):
-            self._box.addItem(item, ignoreBounds=True)
-        self.scene().sigMouseMoved.connect(self._moved)
         self.set_theme(theme)
         self.set_cycles(())
 
@@ -94,11 +70,6 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
         made.set_theme(theme)
         made.set_cycles(self._rows)
         return made
-
-    @property
-    def unit(self) -> str:
-        """Unit of the capacity axis."""
-        return "mAh" if self._mass is None else "mAh/g"
 
     def set_theme(self, theme: Theme) -> None:
         """Show in another appearance."""
@@ -171,35 +142,16 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
             axis.picture = None
         self.update_marks()
 
-    def update_marks(self) -> None:
-        """Draw everything again."""
-        for item in (self._under, self._points, self._over):
-            item.update()
-
     # ---- below -----------------------------------------------------------------------------
 
-    def _capacity(self, charge: float) -> float:
-        return charge / 3.6 if self._mass is None else charge / 3.6 / (1e3 * self._mass)
-
-    def _moved(self, at: QPointF) -> None:
+    def _point(self, here: QPointF | None) -> None:
         found = None
-        if self._box.sceneBoundingRect().contains(at):
-            here = self._box.mapSceneToView(at).x()
-            found = min(self._rows, key=lambda row: abs(row.cycle - here), default=None)
+        if here is not None:
+            x = here.x()
+            found = min(self._rows, key=lambda row: abs(row.cycle - x), default=None)
         if found != self._cursor:
             self._cursor = found
-            self._over.update()
-
-    def leaveEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
-        """The pointer left."""
-        super().leaveEvent(event)
-        self._cursor = None
-        self._over.update()
-
-    def _draw_under(self, painter: QPainter, frame: Frame) -> None:
-        x = self._bottom.marks(frame.left, frame.right, frame.area.width())
-        y = self._left.marks(frame.bottom, frame.top, frame.area.height())
-        grid(painter, frame, self._theme, x, y)
+            self.update_marks()
 
     def _draw_points(self, painter: QPainter, frame: Frame) -> None:
         theme = self._theme
@@ -233,27 +185,13 @@ class CyclePlot(pg.PlotWidget):  # type: ignore[misc]
     def _draw_over(self, painter: QPainter, frame: Frame) -> None:
         theme, area = self._theme, frame.area
         if not self._rows:
-            tag(
-                painter,
-                theme,
-                "no cycle yet",
-                theme.muted,
-                QPointF(area.left() + 8, area.top() + 6),
-            )
+            self._say_nothing_yet(painter, frame, "no cycle yet")
             return
         if self._cursor is not None:
             x = round(frame.x(self._cursor.cycle))
             painter.setPen(QPen(QColor(theme.faint), 1.0))
             painter.drawLine(QPointF(x, area.top()), QPointF(x, area.bottom()))
-            tag(
-                painter,
-                theme,
-                cycle_text(self._cursor),
-                theme.text,
-                QPointF(area.right() - 4, area.top() + 2),
-                "right",
-                solid=True,
-            )
+            self._read_out(painter, frame, cycle_text(self._cursor))
             return
         box = QRectF(area.left() + 2, 0, 0, 0)
         fits = (k for k in KEYS if sum(tag_size(text)[0] + 4 for text in k) <= area.width() - 2)

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
-from PyQt6.QtCore import QEvent, QPointF, QRectF, Qt
+from PyQt6.QtCore import QPointF, QRectF, Qt
 from PyQt6.QtGui import QColor, QLinearGradient, QPainter, QPen
-from PyQt6.QtWidgets import QFrame
 
 from operando.gui.models.run import chosen_cycles
 from operando.gui.models.traces import pieces
 from operando.gui.models.units import display, number_text
 from operando.gui.theme import Theme
-from operando.gui.widgets.plot_style import (
-    Axis,
-    CurveItem,
-    Frame,
-    Line,
-    PixelItem,
-    Room,
-    grid,
-    tag,
-    tag_size,
-)
+from operando.gui.widgets.capacity_plot import CapacityPlot
+from operando.gui.widgets.plot_style import Axis, CurveItem, Frame, Line, Room, tag, tag_size
 from operando.gui.widgets.style import mix
 from operando.station.client import Loop
 
@@ -37,11 +27,15 @@ RAMP = 48
 
 
 class LoopBox(pg.ViewBox):  # type: ignore[misc]
-    """The area of a loop plot: zoomed and moved freely, fitted by a double click."""
+    """The area of a loop plot: zoomed and moved freely, fitted by a double click.
 
-    def __init__(self) -> None:
+    fit: brings everything into view. `fits`: whether it is to stay so.
+    """
+
+    def __init__(self, fit: Callable[[], None]) -> None:
         super().__init__(enableMenu=False, defaultPadding=0.05)
         self.disableAutoRange()
+        self._fit = fit
         self.fits = True
 
     def wheelEvent(self, event: Any, axis: int | None = None) -> None:  # noqa: N802 - Qt's name
@@ -58,39 +52,23 @@ class LoopBox(pg.ViewBox):  # type: ignore[misc]
         """A double click fits."""
         if event.double():
             event.accept()
-            self.fits = True
-            self.parent_plot.fit()
+            self._fit()
 
 
-class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
+class LoopPlot(CapacityPlot):
     """Charge and discharge of the cycles in a ramp of one colour, the newest in a line twice as
     thick.
     """
 
     def __init__(self, theme: Theme) -> None:
-        self._box = LoopBox()
-        self._box.parent_plot = self
-        self._left = Axis("left")
-        self._bottom = Axis("bottom")
-        super().__init__(viewBox=self._box, axisItems={"left": self._left, "bottom": self._bottom})
+        self.curve = CurveItem(0.0)
+        axes = {"left": Axis("left"), "bottom": Axis("bottom")}
+        super().__init__(theme, LoopBox(self.fit), axes, self.curve, right=12.0)
         self.setObjectName("plot-loops")
         self.setAccessibleName("Voltage against capacity by cycle")
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.hideButtons()
-        self.getPlotItem().setMenuEnabled(False)
-        self.getPlotItem().layout.setContentsMargins(0, 2, 12, 0)
-        self._theme = theme
         self._loops: Sequence[Loop] = ()
-        self._mass: float | None = None
         self._drawn: list[int] = []
         self._cursor: tuple[Loop, float, float] | None = None
-        self.curve = CurveItem(0.0)
-        self._under = PixelItem(-10.0, self._draw_under)
-        self._over = PixelItem(10.0, self._draw_over)
-        for item in (self._under, self.curve, self._over):
-            self._box.addItem(item, ignoreBounds=True)
-        self.scene().sigMouseMoved.connect(self._moved)
         self.set_theme(theme)
 
     def copy(self, theme: Theme) -> LoopPlot:
@@ -102,11 +80,6 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
             x, y = self._box.viewRange()
             made._box.setRange(xRange=x, yRange=y, padding=0.0)
         return made
-
-    @property
-    def unit(self) -> str:
-        """Unit of the capacity axis."""
-        return "mAh" if self._mass is None else "mAh/g"
 
     @property
     def drawn(self) -> list[int]:
@@ -155,16 +128,7 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
         )
         self.update_marks()
 
-    def update_marks(self) -> None:
-        """Draw grid, key and readout again."""
-        self._under.update()
-        self._over.update()
-
     # ---- below -----------------------------------------------------------------------------
-
-    def _capacity(self, loop: Loop) -> Any:
-        capacity = loop.charge / 3.6
-        return capacity if self._mass is None else capacity / (1e3 * self._mass)
 
     def _set_lines(self) -> None:
         self._drawn = chosen_cycles([loop.cycle for loop in self._loops])
@@ -179,7 +143,7 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
             parts = pieces(np.arange(len(loop.voltage), dtype=np.float64), loop.voltage)
             width = 2.0 if loop.cycle == last else 1.0
             colour = mix(end, begin, share)
-            lines.append(Line(self._capacity(loop), loop.voltage, colour, parts, width))
+            lines.append(Line(self._capacity(loop.charge), loop.voltage, colour, parts, width))
         self.curve.set_lines(lines)
         for axis in (self._left, self._bottom):
             axis.blank = not lines
@@ -188,16 +152,15 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
         self.setAccessibleDescription(halves)
         self.update_marks()
 
-    def _moved(self, at: QPointF) -> None:
+    def _point(self, here: QPointF | None) -> None:
         found = None
-        if self._box.sceneBoundingRect().contains(at):
-            here = self._box.mapSceneToView(at)
+        if here is not None:
             per_x, per_y = self._box.viewPixelSize()
             nearest = NEAR
             for loop in self._loops:
                 if loop.cycle not in self._drawn or len(loop.charge) == 0:
                     continue
-                x = self._capacity(loop)
+                x = self._capacity(loop.charge)
                 away = np.hypot((x - here.x()) / per_x, (loop.voltage - here.y()) / per_y)
                 if not np.isfinite(away).any():
                     continue
@@ -207,29 +170,12 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
                     found = (loop, float(x[place]), float(loop.voltage[place]))
         if found != self._cursor:
             self._cursor = found
-            self._over.update()
-
-    def leaveEvent(self, event: QEvent | None) -> None:  # noqa: N802 - Qt's name
-        """The pointer left."""
-        super().leaveEvent(event)
-        self._cursor = None
-        self._over.update()
-
-    def _draw_under(self, painter: QPainter, frame: Frame) -> None:
-        x = self._bottom.marks(frame.left, frame.right, frame.area.width())
-        y = self._left.marks(frame.bottom, frame.top, frame.area.height())
-        grid(painter, frame, self._theme, x, y)
+            self.update_marks()
 
     def _draw_over(self, painter: QPainter, frame: Frame) -> None:
-        theme, area = self._theme, frame.area
+        theme = self._theme
         if not self._drawn:
-            tag(
-                painter,
-                theme,
-                "no half cycle yet",
-                theme.muted,
-                QPointF(area.left() + 8, area.top() + 6),
-            )
+            self._say_nothing_yet(painter, frame, "no half cycle yet")
             return
         self._draw_key(painter, frame)
         if self._cursor is not None:
@@ -238,19 +184,8 @@ class LoopPlot(pg.PlotWidget):  # type: ignore[misc]
             painter.setBrush(QColor(theme.text))
             painter.drawEllipse(QPointF(frame.x(x), frame.y(y)), 3.5, 3.5)
             word = "charge" if loop.charging else "discharge"
-            text = (
-                f"cycle {loop.cycle} {word}  {number_text(x, 3)} {self.unit}  "
-                f"{display('voltage').text(y)}"
-            )
-            tag(
-                painter,
-                theme,
-                text,
-                theme.text,
-                QPointF(area.right() - 4, area.top() + 2),
-                "right",
-                solid=True,
-            )
+            at = f"{number_text(x, 3)} {self.unit}  {display('voltage').text(y)}"
+            self._read_out(painter, frame, f"cycle {loop.cycle} {word}  {at}")
 
     def _draw_key(self, painter: QPainter, frame: Frame) -> None:
         """Which colour is which cycle, in a corner where no loop passes."""

@@ -159,7 +159,7 @@ class StartPanel(QWidget):
         order = self.form.begin_start()
         self._said = ""
         self._link.command(
-            lambda client: client.start(order.channel, order.request),
+            lambda client: client.start(order.channel, order.request, order.request_id),
             partial(self._started, order.channel),
             partial(self._refused, order.channel),
         )
@@ -277,12 +277,12 @@ class StartPanel(QWidget):
         if isinstance(error, RefusedError):
             self.form.start_refused(f"Not started: {error}", error.problems)
         elif isinstance(error, StationLostError):
-            self.form.start_refused(
+            self.form.start_lost(
                 f"The station did not answer the start. Whether a run began on {channel} is not "
                 f"known: look at the channel before you start again. ({error})"
             )
         else:
-            self.form.start_refused(f"Whether a run began on {channel} is not known: {error}")
+            self.form.start_lost(f"Whether a run began on {channel} is not known: {error}")
         self._refresh()
         if not self.form.current:
             self._ask_soon()

@@ -186,12 +186,16 @@ class StationClient:
         """What a request would do on a channel, or all that is wrong with it."""
         return self._model(CheckReport, self._post(f"/api/channels/{channel}/check", request))
 
-    def start(self, channel: str, request: RunRequest) -> Started:
-        """Start a run; returns when its record exists. RefusedError says why it does not."""
-        return self._model(
-            Started,
-            self._post(f"/api/channels/{channel}/start", request, patience=LONG_PATIENCE),
-        )
+    def start(self, channel: str, request: RunRequest, request_id: str = "") -> Started:
+        """Start a run; returns when its record exists. RefusedError says why it does not.
+
+        request_id: of one start, made by the caller. After a StationLostError it may be asked for
+        again with the same id: the station answers with the run that it began, if it began one,
+        and begins no other. A station that was started anew has forgotten it.
+        """
+        query = {"request": request_id} if request_id else None
+        path = f"/api/channels/{channel}/start"
+        return self._model(Started, self._post(path, request, query, patience=LONG_PATIENCE))
 
     def pause(self, channel: str) -> Done:
         """Open the circuit and keep the step's time and charge."""
@@ -201,13 +205,19 @@ class StationClient:
         """Go on after a pause or hold."""
         return self._command(f"/api/channels/{channel}/resume")
 
-    def abort(self, channel: str) -> Done:
-        """End the run; done when the output has been read back off."""
-        return self._command(f"/api/channels/{channel}/abort")
+    def abort(self, channel: str, run: str = "") -> Done:
+        """End the run; done when the output has been read back off.
 
-    def acknowledge(self, channel: str) -> Done:
-        """Say that a trip, fault or killed run has been seen, so that the next run may start."""
-        return self._command(f"/api/channels/{channel}/acknowledge")
+        run: end this one alone; RefusedError if another is under way. "" ends whatever runs.
+        """
+        return self._command(f"/api/channels/{channel}/abort", run)
+
+    def acknowledge(self, channel: str, run: str = "") -> Done:
+        """Say that a trip, fault or killed run has been seen, so that the next run may start.
+
+        run: which run has been seen; RefusedError if the last one is another. "" is any.
+        """
+        return self._command(f"/api/channels/{channel}/acknowledge", run)
 
     def stop_all(self) -> Done:
         """Abort every run; done when every output has been read back off."""
@@ -256,15 +266,20 @@ class StationClient:
         return self._ask("GET", path, patience, params=query)
 
     def _post(
-        self, path: str, body: BaseModel | None = None, *, patience: float = PATIENCE
+        self,
+        path: str,
+        body: BaseModel | None = None,
+        query: Mapping[str, Any] | None = None,
+        *,
+        patience: float = PATIENCE,
     ) -> httpx.Response:
         content = None if body is None else body.model_dump_json()
-        return self._ask(
-            "POST", path, patience, content=content, headers={"Content-Type": "application/json"}
-        )
+        kind = {"Content-Type": "application/json"}
+        return self._ask("POST", path, patience, content=content, headers=kind, params=query)
 
-    def _command(self, path: str) -> Done:
-        return self._model(Done, self._post(path, patience=LONG_PATIENCE))
+    def _command(self, path: str, run: str = "") -> Done:
+        query = {"run": run} if run else None
+        return self._model(Done, self._post(path, query=query, patience=LONG_PATIENCE))
 
     def _ask(
         self,
