@@ -85,12 +85,13 @@ def test_a_hundred_cycles_cost_as_much_late_as_early(monkeypatch: pytest.MonkeyP
     assert max(counts) < 1.3 * min(counts)
 
 
+@pytest.mark.parametrize("preset", ["ncm811-caec", "ncm811-lno", "ncm811-bare"])
 def test_halving_the_step_changes_the_retention_of_a_hundred_cycles_by_next_to_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, preset: str
 ) -> None:
     def retention() -> tuple[float, int]:
         begun = len(taken)
-        capacities = aged(SimulatedCell(CAEC), 100)
+        capacities = aged(SimulatedCell.from_preset(preset), 100)
         return 100.0 * capacities[-1] / capacities[0], len(taken) - begun
 
     taken = count_steps(monkeypatch)

@@ -51,7 +51,7 @@ def test_the_stretch_acts_on_the_extracted_lithium() -> None:
 
 
 def test_the_cathode_shrinks_monotonically_on_charge() -> None:
-    strain = ncm811_strain()
+    strain = ncm811_strain(1.0)
     values = [strain(x) for x in np.linspace(0.1, 1.1, 1001)]
     assert all(b >= a for a, b in pairwise(values))
     assert strain(1.0) == 0.0

@@ -1,5 +1,6 @@
 """Stack pressure of a cell in a load frame: sign and size of its swing."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -88,17 +89,29 @@ def test_the_default_preload_is_eight_megapascal_on_thirteen_millimetres(
 
 
 def test_warming_raises_the_pressure(caec: CellParameters) -> None:
-    cell = SimulatedCell(caec)
+    cell = SimulatedCell(replace(caec, counter_interphase_expansion=0.0))
     stack = LoadFrame(cell, relaxation=0.0)
     cell.set_temperature(0.0, cell.temperature + 10.0)
     assert stack.pressure(1.0) == pytest.approx(8.5e6, rel=1e-6)  # 0.05 MPa/K
 
 
 def test_the_stack_creeps_with_the_logarithm_of_time(caec: CellParameters) -> None:
-    stack = LoadFrame(SimulatedCell(caec), relaxation=0.01)
+    still = replace(caec, counter_interphase_expansion=0.0)
+    stack = LoadFrame(SimulatedCell(still), relaxation=0.01)
     hour, ten, hundred = (stack.pressure(t * HOURS) for t in (1.0, 10.0, 100.0))
     assert ten - hour == pytest.approx(-0.08e6, rel=0.02)
     assert hundred - ten == pytest.approx(-0.08e6, rel=0.02)
+
+
+def test_an_interphase_that_grows_at_rest_presses_on_the_frame(caec: CellParameters) -> None:
+    cell = SimulatedCell(caec)
+    stack = LoadFrame(cell, relaxation=0.0)
+    gained = [cell.thickness_change(t * HOURS) for t in (100.0, 400.0)]
+    # q_a = k sqrt(t), and nothing else moves.
+    for hours, height in zip((100.0, 400.0), gained, strict=True):
+        charge = caec.counter_interphase_rate * math.sqrt(hours * HOURS)
+        assert height == pytest.approx(charge * caec.counter_interphase_expansion, rel=0.02)
+    assert stack.pressure(400.0 * HOURS) > 8.0e6 + 1e4
 
 
 def test_the_force_is_never_negative(caec: CellParameters) -> None:
@@ -126,11 +139,32 @@ def test_asking_for_the_pressure_changes_nothing(caec: CellParameters) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"stiffness": -1.0}, {"stack_stiffness": 0.0}, {"preload": -5.0}, {"area": 0.0}]
+    ("wrong", "message"),
+    [
+        ({"stiffness": -1.0}, "stiffness must be finite and not negative, not -1.0"),
+        ({"stack_stiffness": 0.0}, "stack_stiffness must be positive, not 0.0"),
+        ({"preload": -5.0}, "preload must be finite and not negative, not -5.0"),
+        ({"area": 0.0}, "area must be positive, not 0.0"),
+        ({"relaxation": -0.01}, "relaxation must lie between 0 and 0.1 .*, not -0.01"),
+        ({"relaxation": 0.11}, "relaxation must lie between 0 and 0.1 .*, not 0.11"),
+        ({"relaxation": math.nan}, "relaxation must lie between 0 and 0.1 .*, not nan"),
+        ({"thermal_pressure": math.nan}, "thermal_pressure must be finite .*, not nan"),
+        ({"thermal_pressure": math.inf}, "thermal_pressure must be finite .*, not inf"),
+    ],
 )
-def test_impossible_frames_are_refused(caec: CellParameters, wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError):
+def test_impossible_frames_are_refused(
+    caec: CellParameters, wrong: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         LoadFrame(SimulatedCell(caec), **wrong)
+
+
+@pytest.mark.parametrize("relaxation", [0.0, 0.1])
+def test_a_frame_keeps_some_force_as_long_as_a_cell_is_followed(
+    caec: CellParameters, relaxation: float
+) -> None:
+    frame = LoadFrame(SimulatedCell(caec), relaxation=relaxation)
+    assert frame.force(1e9) > 0.0
 
 
 @pytest.mark.parametrize("stiffness", [0.0, 1e7])

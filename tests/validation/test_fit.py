@@ -10,7 +10,14 @@ import pytest
 
 from operando.simulators.cell import CellParameters, load_preset
 from operando.validation import fit as fitting
-from operando.validation.fit import STAGES, Stage, bounds_of, diffusivity_by_arithmetic, fit
+from operando.validation.fit import (
+    STAGES,
+    Stage,
+    bounds_of,
+    diffusivity_by_arithmetic,
+    fit,
+    set_by_hand,
+)
 from operando.validation.published import Role, load_targets
 
 WATCHED = """
@@ -50,6 +57,8 @@ def test_the_fit_opens_the_calibrated_targets_and_cannot_open_the_others() -> No
     assert lines.count("refused: orderings.toml") == 3
     assert "refused: a process" in lines
     assert lines[0] == "2 free parameters, set by 2 of 17 calibrated numbers"
+    assert lines[1] == "5 parameters set by hand from the same number, 4 of the 17; no stage:"
+    assert lines[2] == "  V-16 lpscb: electrolyte_conductivity = 0.45 S/m (pellet-lpscb)"
 
 
 TARGETS = {target.id: target for target in load_targets(Role.CALIBRATED)}
@@ -98,6 +107,27 @@ def test_what_a_preset_calls_calibrated_is_what_the_fit_sets() -> None:
             if entry.basis == "calibrated"
         }
         assert said == {pair for pair in fitted if pair[1] == case}
+
+
+def test_numbers_set_by_hand_are_those_that_presets_of_calibrated_rows_call_calibrated() -> None:
+    found = set_by_hand(TARGETS.values())
+    assert [(hand.row, hand.case, hand.preset, hand.parameter) for hand in found] == [
+        ("V-16", "lpscb", "pellet-lpscb", "electrolyte_conductivity"),
+        ("V-17", "caec", "pellet-caec", "electrolyte_conductivity"),
+        ("V-17", "lno", "pellet-lno", "electrolyte_conductivity"),
+        ("V-18-caec", "caec", "static-caec", "bulk_growth_share"),
+        ("V-18-caec", "caec", "static-caec", "growth_rate"),
+    ]
+    assert found[0].entry.value == 0.45
+    assert {hand.parameter for hand in found}.isdisjoint(stage.parameter for stage in STAGES)
+
+
+def test_every_calibrated_number_is_fitted_set_by_hand_or_left_to_the_others() -> None:
+    numbers = {(target.id, case) for target in TARGETS.values() for case in target.published}
+    fitted = {(stage.row, case) for stage in STAGES for case in stage.judged}
+    by_hand = {(hand.row, hand.case) for hand in set_by_hand(TARGETS.values())}
+    assert fitted.isdisjoint(by_hand)
+    assert numbers - fitted - by_hand == {("V-02", "caec"), ("V-02", "lno"), ("V-15", "lno")}
 
 
 def test_there_are_no_more_free_parameters_than_calibrated_numbers_they_use() -> None:

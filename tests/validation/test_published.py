@@ -60,6 +60,12 @@ def test_no_target_lies_in_two_files() -> None:
     assert len(ids) == len(set(ids)) == 31
 
 
+def test_rows_that_the_oxides_reconstruction_concerns_say_so_alike() -> None:
+    seen = {target.id: target.seen for role in Role for target in load_targets(role)}
+    assert "reconstruction of the oxide was added" in seen["V-11"]
+    assert seen["V-11"] == seen["V-11o"] == seen["V-12"]
+
+
 def test_the_presets_that_stand_for_cases_exist() -> None:
     named = {p for role in Role for t in load_targets(role) for p in t.presets.values()}
     assert named

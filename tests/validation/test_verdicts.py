@@ -150,6 +150,29 @@ def test_a_published_bound_is_predicted_where_the_interval_reaches_above_it() ->
     assert "≥ 99.5" in cells(row)
 
 
+def test_orderings_are_counted_apart_by_whether_they_had_missed_before() -> None:
+    right, wrong = {"caec": 3.0, "lno": 2.0, "bare": 1.0}, {"caec": 1.0, "lno": 2.0, "bare": 3.0}
+    seen = replace(ORDER, id="V-3", seen="a mechanism was added")
+    rows = [
+        *orderings(met=3, missed=1),
+        *judge(seen, Found(right, Way.DIRECT)),
+        *judge(seen, Found(wrong, Way.DIRECT)),
+        *judge(seen, NotYet("later")),
+    ]
+    (line,) = summary(rows)
+    assert line.startswith(
+        "ordering: 4 met, 2 missed, 1 not yet (blind 3 of 4, seen before 1 of 2)"
+    )
+    assert "* no blind prediction: V-3" in line
+    assert "(" not in summary(orderings(met=3, missed=1))[0]
+
+
+def test_a_row_that_had_missed_says_what_was_changed_then() -> None:
+    seen = replace(ORDER, seen="a mechanism was added")
+    text = markdown(judge(seen, Found({"caec": 3.0, "lno": 2.0, "bare": 1.0}, Way.DIRECT)), HOW)
+    assert "* missed before the model was changed: a mechanism was added" in text
+
+
 @pytest.mark.parametrize("role", Role)
 def test_a_row_has_a_text_for_every_column(role: Role) -> None:
     target = replace(ORDER if role is Role.ORDERING else CAPACITY, role=role)

@@ -23,6 +23,10 @@ THERMAL_PRESSURE = 5e4
 RELAXATION = 0.005
 """Share of the preload lost per decade of time by creep of the stack (assumed, 0 to 0.03)."""
 
+MOST_RELAXATION = 0.1
+"""Largest such share: with it 30 years take seven tenths of the preload; half as much again would
+take all of it."""
+
 RELAXATION_TIME = 60.0
 """Time after assembly from which those decades count, s (assumed)."""
 
@@ -54,8 +58,9 @@ class LoadFrame:
         preload: force at the start, N; None presses with the stack pressure that the cell
         states. area: of the piston, m2.
         thermal_pressure: Pa/K, against the temperature at the start.
-        relaxation: share of the preload lost per decade of time; 0 switches it off.
+        relaxation: share of the preload lost per decade of time, up to 0.1; 0 switches it off.
         start: laboratory time of clamping, s; None is the time of the cell's assembly.
+        Raises ValueError for what is no frame.
         """
         if preload is None:
             preload = float(getattr(cell, "stack_pressure", PRESSURE)) * area
@@ -66,6 +71,13 @@ class LoadFrame:
             raise ValueError(f"stack_stiffness must be positive, not {stack_stiffness!r}")
         if not area > 0.0:
             raise ValueError(f"area must be positive, not {area!r}")
+        if not math.isfinite(thermal_pressure):
+            raise ValueError(f"thermal_pressure must be finite (Pa/K), not {thermal_pressure!r}")
+        if not 0.0 <= relaxation <= MOST_RELAXATION:
+            raise ValueError(
+                f"relaxation must lie between 0 and {MOST_RELAXATION:g} (share of the preload "
+                f"per decade of time), not {relaxation!r}"
+            )
         self.cell = cell
         self.area = area
         self.preload = preload
@@ -118,6 +130,8 @@ class LoadFrame:
         """
         if not (math.isfinite(force) and force >= 0.0):
             raise ValueError(f"force must be finite and not negative, not {force!r}")
+        # The cell first: its step ends here, and its thickness is the exact one.
+        self._tell(now, force)
         # What thickness, temperature and creep contribute stays; the preload makes up for it.
         creep = 1.0
         if self.stiffness > 0.0:
@@ -126,7 +140,6 @@ class LoadFrame:
             )
         change = self._change(now)
         self.preload = (force - change) / creep
-        self._tell(now, force)
 
     def pressure(self, now: float) -> float:
         """Return the pressure on the stack, Pa: the force over the area of the piston."""

@@ -1,10 +1,11 @@
 """The fit of the calibrated rows: `python -m operando.validation.fit`.
 
 It may see `targets/calibrated.toml` and neither of its neighbours: once it runs, an audit hook
-refuses to open them, and to start another process that could. The free parameters stand in STAGES
-and nowhere else. Each stage is a bisection of one number against one or more calibrated rows, in a
-fixed order, repeated until nothing moves; nothing is drawn at random, so that the same presets
-give the same numbers.
+refuses to open them, and to start another process that could. The fitted parameters stand in
+STAGES. Each stage is a bisection of one number against one or more calibrated rows, in a fixed
+order, repeated until nothing moves; nothing is drawn at random, so that the same presets give the
+same numbers. Some rows are of pellets, whose preset was given a number by hand from the very number
+that the row asks for: no stage sets it, and it is printed as what it is.
 
 It prints what to write into the presets; it writes nothing.
 """
@@ -19,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from operando.instruments.errors import BadInputError, OperandoError
-from operando.simulators.cell import CellParameters, load_preset
+from operando.simulators.cell import CellParameters, PelletParameters, Provenance, load_preset
+from operando.simulators.cell.parameters import PRESET_FOLDER, read_preset
 from operando.validation.direct import (
     CellFailedError,
     DirectCell,
@@ -28,6 +30,7 @@ from operando.validation.direct import (
     first_cycle,
     titration,
 )
+from operando.validation.other_cells import PRESETS as OTHER_CELLS
 from operando.validation.published import Role, Target, load_targets
 
 Measure = Callable[[CellParameters], float]
@@ -87,6 +90,37 @@ class Stage:
         return f"{self.parameter} ({', '.join(self.cases)})"
 
 
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """A number of a preset set by hand from the published number of a row, which no stage sets.
+
+    row, case: that number. preset, parameter: where it stands. entry: its value and unit.
+    """
+
+    row: str
+    case: str
+    preset: str
+    parameter: str
+    entry: Provenance
+
+
+def set_by_hand(targets: Iterable[Target]) -> tuple[ByHand, ...]:
+    """What presets of other kinds of cell, in which targets are measured, call calibrated."""
+    found = []
+    for target in targets:
+        for case in target.published:
+            preset = OTHER_CELLS.get(f"{target.id.removesuffix(f'-{case}')} {case}")
+            if preset is None:
+                continue
+            _, provenance = read_preset(PRESET_FOLDER / f"{preset}.toml", PelletParameters)
+            found += [
+                ByHand(target.id, case, preset, name, entry)
+                for name, entry in sorted(provenance.items())
+                if entry.basis == "calibrated"
+            ]
+    return tuple(found)
+
+
 def diffusivity_by_arithmetic(parameters: CellParameters, published: float) -> float:
     """Particle diffusivity (m2/s) of a titration (cm2/s) evaluated with the geometric area.
 
@@ -111,8 +145,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("coating_adhesion", ("lno",), "V-09", ("lno",)),
     Stage("coating_adhesion", ("bare",), "V-09", ("bare",)),
 )
-"""Every free parameter of the fit, in the order in which they are set. Each is searched within the
-range that the preset states for it."""
+"""Every fitted parameter, in the order in which they are set. Each is searched within the range
+that the preset states for it."""
 
 ROUNDS = 3
 """Passes over all stages: a later one moves an earlier one's row a little."""
@@ -283,6 +317,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = sum(len(target.published) for target in targets.values())
     used = {(stage.row, case) for stage in stages for case in stage.judged}
     print(f"{len(stages)} free parameters, set by {len(used)} of {rows} calibrated numbers")
+    by_hand = set_by_hand(targets.values())
+    numbers = {(hand.row, hand.case) for hand in by_hand}
+    print(
+        f"{len(by_hand)} parameters set by hand from the same number, {len(numbers)} of the "
+        f"{rows}; no stage:"
+    )
+    for hand in by_hand:
+        value = f"{hand.entry.value:.5g} {hand.entry.unit}".removesuffix(" 1")
+        print(f"  {hand.row} {hand.case}: {hand.parameter} = {value} ({hand.preset})")
     try:
         found, cells = fit(
             stages, targets, presets, bounds_of(stages, names), rounds=options.rounds, say=print
@@ -296,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{result.stage.parameter} = {result.value:.5g}  ({places})")
     print("\nwhat the calibrated rows are then:")
     judged = [target for target in targets.values() if not options.row or target.id in options.row]
-    return 1 if _print_rows(judged, cells, used) else 0
+    return 1 if _print_rows(judged, cells, used, numbers) else 0
 
 
 def bounds_of(stages: Iterable[Stage], names: Mapping[str, str]) -> dict[str, tuple[float, float]]:
@@ -319,9 +362,15 @@ def bounds_of(stages: Iterable[Stage], names: Mapping[str, str]) -> dict[str, tu
 
 
 def _print_rows(
-    targets: Iterable[Target], cells: Mapping[str, CellParameters], used: set[tuple[str, str]]
+    targets: Iterable[Target],
+    cells: Mapping[str, CellParameters],
+    used: set[tuple[str, str]],
+    by_hand: set[tuple[str, str]],
 ) -> int:
-    """Print what the fitted cells give, row by row; returns how many fitted rows missed."""
+    """Print what the fitted cells give, row by row; returns how many fitted rows missed.
+
+    used, by_hand: row and case of the numbers that stages use, and that were set by hand.
+    """
     missed = 0
     for target in targets:
         measure = MEASURES.get(target.id)
@@ -329,7 +378,8 @@ def _print_rows(
         for case, published in target.published.items():
             of = f"{target.id} {case}"
             if measure is None:
-                print(f"{of}: not in this fit")
+                hand = (target.id, case) in by_hand
+                print(f"{of}: {'set by hand from the same number' if hand else 'not in this fit'}")
                 continue
             value = measure(cells[case])
             met = target.tolerance.accepts(value, published)

@@ -82,8 +82,8 @@ class Target:
     published: value by case; empty for an ordering. tolerance: None for an ordering.
     descending: chains of cases, each larger than the next; a case in `given` is that number.
     positive, negative: cases that must have that sign.
-    seen: what of the model was changed after this row had been measured, "" for nothing: since then
-        it is no blind prediction.
+    seen: what of the model was changed, in a way that concerns this row, after it had been measured
+        and had missed; "" for nothing. Since then it is no blind prediction, met or not.
     """
 
     id: str

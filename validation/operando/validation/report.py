@@ -18,13 +18,14 @@ from operando.validation.verdicts import Row, Verdict, tally
 SCHEMA = "operando-validation-1"
 
 HEADINGS = {
-    Role.CALIBRATED: "Calibrated: set by the fit, validates nothing by itself",
+    Role.CALIBRATED: "Calibrated: set by the fit or by hand, validates nothing by itself",
     Role.HELD_OUT: "Held out: never shown to the fit, no pass mark",
     Role.ORDERING: "Orderings: never shown to the fit",
 }
 
 SEEN = "*"
-"""Marks a row that the model was changed after, and is therefore no blind prediction."""
+"""Marks a row that had missed before the model was changed in a way that concerns it, and is
+therefore no blind prediction."""
 
 COLOURS = {Verdict.MET: "green", Verdict.MISSED: "bold red", Verdict.NOT_YET: "yellow"}
 
@@ -113,7 +114,7 @@ def remarks(rows: Iterable[Row]) -> list[tuple[str, str]]:
         text = f"{target.source}; {target.conditions}"
         text = f"{text}. {note}" if note else text
         if target.seen:
-            text = f"{text}. {SEEN} seen before the model was changed: {target.seen}"
+            text = f"{text}. {SEEN} missed before the model was changed: {target.seen}"
         found.setdefault(target.id, text)
     return list(found.items())
 
@@ -127,6 +128,9 @@ def summary(rows: Sequence[Row]) -> list[str]:
             continue
         line = f"{role.value}: {count.met} met, {count.missed} missed, {count.not_yet} not yet"
         seen = {row.target.id for row in rows if row.target.role is role and row.target.seen}
+        if seen and role is Role.ORDERING:
+            line += f" (blind {_share(rows, role, seen=False)}, "
+            line += f"seen before {_share(rows, role, seen=True)})"
         if seen:
             line += f"; {SEEN} no blind prediction: {', '.join(sorted(seen))}"
         if role is Role.HELD_OUT:
@@ -135,6 +139,12 @@ def summary(rows: Sequence[Row]) -> list[str]:
                 line += f"; published value inside the interval in {sum(judged)} of {len(judged)}"
         lines.append(line)
     return lines
+
+
+def _share(rows: Sequence[Row], role: Role, *, seen: bool) -> str:
+    """How many of the measured rows of a role were met, of those that had been seen or not."""
+    count = tally([row for row in rows if bool(row.target.seen) is seen], role)
+    return f"{count.met} of {count.met + count.missed}"
 
 
 def print_tables(rows: Sequence[Row], how: Circumstances, console: Console) -> None:

@@ -71,7 +71,8 @@ class Ageing:
         self._exponent = p.contact_exponent
         self._stage_rate = STAGES / p.interphase_incubation
         surface = p.surface_ratio * p.area
-        self._growth_charge = p.interphase_charge * surface
+        # It grows where electrolyte touches; the first charge also oxidises what touches carbon.
+        self._growth_charge = p.interphase_charge * surface * p.contact_share
         self._first_charge = p.first_oxidation * surface
         self._first_rate = 1.0 / p.first_oxidation_time
         # Ten scales below its onset reconstruction is lost in rounding, and costs no exponential.
@@ -103,9 +104,10 @@ class Ageing:
         p = self._parameters
         return Wear(p.assembled_contact, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
-    def leakage(self, voltage: float) -> float:
-        """Return the electronic current through the separator (A) at a voltage (V)."""
-        return self._leak * voltage
+    @property
+    def conductance(self) -> float:
+        """Of the separator for electrons, S: the cell discharges itself through it."""
+        return self._leak
 
     def pressure_at(self, height: float) -> float:
         """Return the pressure on the stack (Pa) at a gained thickness (m); never negative."""

@@ -17,6 +17,12 @@ NODES = 9
 GRADING = 0.62
 """Grid of the particle: with a last shell of R/300, 1 s after a step of current is resolved."""
 
+LEAK_IMPLICIT = 1e-2
+"""Change of the leakage over a step, relative, above which it is found together with the voltage.
+What is slower goes with the voltage at the step's beginning."""
+STEEPEST_POTENTIAL = 1e3
+"""Slope of the potential over the lithium content with which that change is bounded, V."""
+
 EXCHANGE_FLOOR = 1e-3
 """Keeps the exchange current positive where x (1 - x) vanishes; in units of x (1 - x)."""
 
@@ -40,8 +46,10 @@ class Electrochemistry:
         self._area = p.area
         self._film = p.fresh_film / p.area
         self._film_growth = p.interphase_resistance / p.area
-        self._strain = tabulate(ncm811_strain())
+        self._strain = tabulate(ncm811_strain(p.potential_stretch))
         self._plated_height = p.counter_expansion / p.area
+        self._void_height = p.counter_void_charge * p.counter_expansion
+        self._counter_swelling = p.counter_interphase_expansion
         self._formation_charge = p.formation_charge * active_mass
         self._assembled_offset = p.assembled_potential - self.potential(p.initial_lithiation)
         self._counter_potential = p.counter_potential
@@ -84,7 +92,7 @@ class Electrochemistry:
         x0 = self.parameters.initial_lithiation
         voltage = self.rest_voltage(x0, 0.0)
         wear = self.ageing.fresh()
-        resistance = self.ohmic + self.counter_resistance(wear) + self.film_resistance(0.0, wear[0])
+        resistance = self.ohmic + self.counter_resistance(wear) + self.film_resistance(wear)
         return Point(
             time, [x0] * NODES, x0, 0.0, 0.0, voltage, 0.0, 0.0, 0.0, 0.0, 0.0, self._fresh_strain,
             resistance, 0.0, voltage + self.parameters.counter_potential, wear,
@@ -92,8 +100,20 @@ class Electrochemistry:
 
     def height(self, point: Point) -> float:
         """Return what both electrodes have gained in thickness since assembly, m."""
-        plated = self._plated_height * (point.charge - point.leaked)
-        return plated + (point.strain - self._fresh_strain) * self.cathode_height
+        return self._height(point.charge - point.leaked, point.strain, point.wear)
+
+    def _height(self, plated: float, strain: float, wear: Wear) -> float:
+        """Return the same from the lithium plated (C), strain and wear.
+
+        What has been plated and stripped leaves voids and its interphase behind: the part of the
+        swelling that does not go back.
+        """
+        return (
+            self._plated_height * plated
+            + (strain - self._fresh_strain) * self.cathode_height
+            + self._void_height * wear.void
+            + self._counter_swelling * math.sqrt(wear.counter_square)
+        )
 
     def rest_voltage(self, lithiation: float, positive: float) -> float:
         """Return the voltage (V) without current at a surface lithium content.
@@ -110,20 +130,16 @@ class Electrochemistry:
     def resistance(self, point: Point) -> float:
         """Return all of the cell that is ohmic, ohm: electrolyte, counter electrode and films."""
         wear = point.wear
-        return (
-            self.ohmic
-            + self.counter_resistance(wear)
-            + self.film_resistance(wear.interphase, wear.contact)
-        )
+        return self.ohmic + self.counter_resistance(wear) + self.film_resistance(wear)
 
     def counter_resistance(self, wear: Wear) -> float:
         """Return the resistance of the counter electrode, interphase and voids included, ohm."""
         grown = self._counter_growth * math.sqrt(wear.counter_square)
         return (self._counter + grown) / (1.0 - wear.void)
 
-    def film_resistance(self, interphase: float, contact: float) -> float:
-        """Return what coating, bare contact and interphase (thickness in m) add to the arc, ohm."""
-        return (self._film + self._film_growth * interphase) / contact
+    def film_resistance(self, wear: Wear) -> float:
+        """Return what coating, bare contact and interphase add to the arc, ohm."""
+        return (self._film + self._film_growth * wear.interphase) / (wear.contact * wear.connected)
 
     def _formed(self, point: Point) -> float:
         """Return the share of a side current that reaches the cathode's lithium.
@@ -279,12 +295,13 @@ class Electrochemistry:
         free, inflow = sphere.eliminate(begin.x, earlier, h=length, ratio=ratio, factor=factor)
         capacity = self.capacity * connected
         response = inflow / capacity
-        leak = self.ageing.leakage(begin.voltage)
+        conductance = self.ageing.conductance
         oxidation = wear[12]
         if begin.positive < 40.0 * self._formation_charge:
             formed = self._formed(begin)
-            leak *= formed
+            conductance *= formed
             oxidation *= formed
+        leak = conductance * begin.voltage
         side = leak + oxidation
         exchange = self._exchange * contact * connected
         if branch.regulation is Regulation.VOLTAGE:
@@ -304,6 +321,20 @@ class Electrochemistry:
         else:
             current = branch.level
             inner = current - side
+            if conductance * (resistance + STEEPEST_POTENTIAL * response) > LEAK_IMPLICIT:
+                # What leaks depends on the voltage that it lowers: a source behind a resistor.
+                own = current - oxidation
+                behind = 1.0 / conductance
+                inner = self._hold(
+                    own * behind,
+                    exchange,
+                    resistance + behind,
+                    (free, response),
+                    (positive + weight * max(current, 0.0), 0.0),
+                    inner,
+                )
+                leak = own - inner
+                side = leak + oxidation
             surface = free - response * inner
         x, strain = sphere.complete(surface, self._strain)
         charge += weight * current
@@ -320,14 +351,13 @@ class Electrochemistry:
             strain,
             potential,
             -inner / self._area,
-            self._plated_height * charge + (strain - self._fresh_strain) * self.cathode_height,
+            self._height(charge - leaked - weight * leak, strain, wear),
             isolated,
             mean,
         )
         # The same laws as at a change of control, so that nothing jumps where none happens.
-        resistance = (
-            self.ohmic + self.counter_resistance(wear) + self.film_resistance(wear[3], wear[0])
-        )
+        counter = self.counter_resistance(wear)
+        resistance = self.ohmic + counter + self.film_resistance(wear)
         shown = current
         if branch.regulation is Regulation.VOLTAGE:
             if before is not None:
@@ -341,7 +371,7 @@ class Electrochemistry:
             begin.time + length, x, mean, current, shown, voltage, charge, positive,
             begin.throughput + abs(charge - begin.charge), leaked + weight * leak,
             oxidised + weight * oxidation, strain, resistance, side,
-            voltage + self._counter_potential - current * self.ohmic, wear,
+            voltage + self._counter_potential - current * self.ohmic - inner * counter, wear,
         )  # fmt: skip
 
 
@@ -356,7 +386,7 @@ def _exchange_shape(lithiation: float) -> float:
     if y >= 0.0:
         return math.sqrt(0.5 * (y + root))
     # The same without the difference of two nearly equal numbers, which could come out as 0.
-    return math.sqrt(0.5 * _FLOOR_SQUARED / (root - y))
+    return max(math.sqrt(0.5 * _FLOOR_SQUARED / (root - y)), 1e-150)
 
 
 _FLOOR_SQUARED = 4.0 * EXCHANGE_FLOOR * EXCHANGE_FLOOR

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from operando.simulators.cell.elements import arc, arrhenius, constant_phase
+from operando.simulators.cell.elements import arc, arrhenius
 from operando.simulators.cell.materials import FARADAY, GAS_CONSTANT
+from operando.simulators.cell.quantities import check, clipped
 from operando.simulators.cell.stepped import SteppedCell, Values
 
 LEAST_CONTACT = 1e-3
@@ -34,7 +35,10 @@ LARGEST_GROWTH = 1e6
 
 @dataclass(frozen=True, slots=True)
 class LithiumParameters:
-    """Everything that makes one lithium cell, in SI units; per geometric area where not said."""
+    """Everything that makes one lithium cell, in SI units; per geometric area where not said.
+
+    A number outside its physical range raises ValueError.
+    """
 
     area: float
     """Electrode area, m2."""
@@ -155,10 +159,15 @@ class LithiumParameters:
     spread_filament: float
     """Relative standard deviation of the filament current: pores and scratches differ."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is unphysical."""
+        check(self)
+
     def manufactured(self, seed: int) -> LithiumParameters:
         """Return the parameters of one cell of a batch; seed 0 is the nominal cell.
 
-        All three are normally distributed in their logarithm, cut at 2.5 standard deviations.
+        All three are normally distributed in their logarithm, cut at 2.5 standard deviations,
+        and at the ends of their physical ranges.
         """
         if seed == 0:
             return self
@@ -167,14 +176,14 @@ class LithiumParameters:
             deviate = random.Random(f"{name}/{seed}").gauss(0.0, 1.0)
             return math.exp(spread * max(-2.5, min(2.5, deviate)))
 
-        return replace(
-            self,
+        values = clipped(
             separator_thickness=self.separator_thickness
             * factor("separator", self.spread_separator),
             interface_resistance=self.interface_resistance
             * factor("interface", self.spread_interface),
             filament_current=self.filament_current * factor("filament", self.spread_filament),
         )
+        return replace(self, **values)
 
 
 class Side(NamedTuple):
@@ -306,7 +315,7 @@ class LithiumCell(SteppedCell):
             if slope > 0.0:
                 # A collector without lithium blocks: its potential moves with the charge on it.
                 passes = self._oxidation(side.lithium) / p.oxidation_scale * area
-                z = z + 1.0 / (constant_phase(omega, 1.0 / slope, 1.0) + passes)
+                z = z + slope / (1j * omega + slope * passes)
         return np.asarray(1.0 / (1.0 / z + state.shunt), dtype=np.complex128)
 
     # -- laws

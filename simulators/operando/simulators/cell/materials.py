@@ -91,8 +91,13 @@ def ncm811_potential(stretch: float) -> MonotoneCurve:
     )
 
 
-def ncm811_strain() -> MonotoneCurve:
-    """Return the relative volume change of NCM811 over its lithium content, 0 at x = 1."""
+def ncm811_strain(stretch: float) -> MonotoneCurve:
+    """Return the relative volume change of NCM811 over its lithium content, 0 at x = 1.
+
+    stretch: as of `ncm811_potential`, so that a potential keeps its strain.
+    """
     return MonotoneCurve(
-        [x for x, _ in NCM811_STRAIN], [e for _, e in NCM811_STRAIN], slope_above=0.0
+        [1.0 - stretch * (1.0 - x) for x, _ in NCM811_STRAIN],
+        [e for _, e in NCM811_STRAIN],
+        slope_above=0.0,
     )

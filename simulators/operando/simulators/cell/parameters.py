@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from operando.simulators.cell.quantities import Quantity, quantity
+from operando.simulators.cell.quantities import check, clipped, quantity
 
 PRESET_FOLDER = Path(__file__).resolve().parent.parent / "presets"
 
@@ -21,7 +21,8 @@ BASES = ("seed", "derived", "literature", "calibrated", "assumed")
 class CellParameters:
     """Everything that makes one cell, in SI units; see `docs/explanation/cell-model.md`.
 
-    Charges and resistances "per area" refer to the geometric electrode area.
+    Charges and resistances "per area" refer to the geometric electrode area. A number outside its
+    physical range (`quantities.quantity`) raises ValueError.
     """
 
     area: float
@@ -93,6 +94,8 @@ class CellParameters:
     """J/mol."""
     counter_expansion: float
     """Thickness gained per charge per area when the cell is charged, m3/C."""
+    counter_interphase_expansion: float
+    """Thickness gained per lithium that its interphase takes, beyond that lithium's own, m3/C."""
     counter_inventory: float
     """Lithium in the counter electrode as assembled, C/m2."""
     cathode_accommodation: float
@@ -215,6 +218,10 @@ class CellParameters:
     double_layer_exponent: float
     """Its exponent a."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is unphysical."""
+        check(self)
+
     @property
     def surface_ratio(self) -> float:
         """Surface of the particles per area of electrode, m2/m2, as smooth spheres."""
@@ -231,8 +238,8 @@ class CellParameters:
 
     @property
     def assembled_contact(self) -> float:
-        """Contact fraction as assembled: 1 at an adhesion of 1, less below."""
-        return 1.0 / (1.0 + self.contact_deficit * (1.0 / self.coating_adhesion - 1.0))
+        """Contact fraction as assembled: 1 from an adhesion of 1 upwards, less below."""
+        return 1.0 / (1.0 + self.contact_deficit * max(1.0 / self.coating_adhesion - 1.0, 0.0))
 
     @property
     def fresh_film(self) -> float:
@@ -254,7 +261,7 @@ class CellParameters:
         2.5 standard deviations. A cell is flawed with `flaw_probability`: electrons pass its
         separator, with a conductance uniform in its logarithm over two decades, and the more of
         them do, the lower is its voltage as assembled. Every quantity has a random stream of its
-        own, named after it.
+        own, named after it. A number that would leave its physical range stays at its end.
         """
         if seed == 0:
             return self
@@ -269,8 +276,7 @@ class CellParameters:
         flaw = 0.0
         if random.Random(f"flaw/{seed}").random() < self.flaw_probability:
             flaw = 100.0 ** -random.Random(f"flaw size/{seed}").random()
-        return replace(
-            self,
+        values = clipped(
             active_loading=self.active_loading * math.exp(self.spread_loading * deviate("loading")),
             separator_thickness=separator,
             electronic_conductivity=self.electronic_conductivity
@@ -283,6 +289,7 @@ class CellParameters:
             + self.spread_assembled_potential * deviate("assembled potential")
             - flaw * self.flaw_potential,
         )
+        return replace(self, **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,7 +449,8 @@ def _provenance(path: Path, key: str, entry: Any) -> Provenance:
         raise ValueError(f"{place}: basis is one of {', '.join(BASES)}, not {basis!r}")
     if not source.strip():
         raise ValueError(f"{place} has an empty source; write where the number comes from")
-    _check(place, known, value)
+    if not known.holds(value):
+        raise ValueError(f"{place} = {value:g} is unphysical: write {known}")
     bounds = entry.get("range")
     if bounds is None:
         if basis == "assumed":
@@ -455,6 +463,9 @@ def _provenance(path: Path, key: str, entry: Any) -> Provenance:
     low, high = (_number(place, "range", bound) for bound in bounds)
     if not low <= value <= high:
         raise ValueError(f"{place} = {value:g} lies outside its own range [{low:g}, {high:g}]")
+    for bound in (low, high):
+        if not known.holds(bound):
+            raise ValueError(f"{place}: {bound:g} in its range is unphysical: write {known}")
     return Provenance(value, unit, basis, source, (low, high))
 
 
@@ -463,13 +474,3 @@ def _number(place: str, name: str, value: object) -> float:
     if isinstance(value, bool) or not math.isfinite(number):
         raise ValueError(f"{place}: {name} = {value!r}; write a finite number")
     return number
-
-
-def _check(place: str, known: Quantity, value: float) -> None:
-    if value < known.low or value > known.high or (known.above and value == known.low):
-        least = f"above {known.low:g}" if known.above else f"at least {known.low:g}"
-        most = "" if math.isinf(known.high) else f" and at most {known.high:g}"
-        raise ValueError(
-            f"{place} = {value:g} is unphysical: write a value {least}{most}"
-            + (f" ({known.unit})" if known.unit else "")
-        )

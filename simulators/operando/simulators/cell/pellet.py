@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from operando.simulators.cell.elements import arc, arrhenius, constant_phase
 from operando.simulators.cell.percolation import effective_conductivity
+from operando.simulators.cell.quantities import check, clipped
 from operando.simulators.cell.stepped import SteppedCell, Values
 
 AVRAMI = 4.0
@@ -31,7 +32,10 @@ LEAST_CONDUCTIVITY = 1e-14
 
 @dataclass(frozen=True, slots=True)
 class PelletParameters:
-    """Everything that makes one pellet, in SI units."""
+    """Everything that makes one pellet, in SI units.
+
+    A number outside its physical range raises ValueError.
+    """
 
     area: float
     """m2."""
@@ -109,8 +113,15 @@ class PelletParameters:
     spread_conductivity: float
     """Relative standard deviation of the electrolyte's conductivity."""
 
+    def __post_init__(self) -> None:
+        """Refuse what is unphysical."""
+        check(self)
+
     def manufactured(self, seed: int) -> PelletParameters:
-        """Return one pellet of a batch; seed 0 is the nominal one. Log-normal, cut at 2.5."""
+        """Return one pellet of a batch; seed 0 is the nominal one.
+
+        Log-normal, cut at 2.5 standard deviations and at the ends of the physical ranges.
+        """
         if seed == 0:
             return self
 
@@ -118,12 +129,12 @@ class PelletParameters:
             deviate = random.Random(f"{name}/{seed}").gauss(0.0, 1.0)
             return math.exp(spread * max(-2.5, min(2.5, deviate)))
 
-        return replace(
-            self,
+        values = clipped(
             thickness=self.thickness * factor("thickness", self.spread_thickness),
             electrolyte_conductivity=self.electrolyte_conductivity
             * factor("conductivity", self.spread_conductivity),
         )
+        return replace(self, **values)
 
 
 class PelletState(NamedTuple):

@@ -13,7 +13,7 @@ from operando.simulators.cell.electrochemistry import Electrochemistry
 from operando.simulators.cell.inside import Inside
 from operando.simulators.cell.parameters import CellParameters, load_preset
 from operando.simulators.cell.state import Branch, CellState, Point, Regulation, Source, Terminal
-from operando.simulators.cell.stepping import PATIENCE, RELIEF, error_of_step
+from operando.simulators.cell.stepping import HELD_CLOSER, PATIENCE, RELIEF, error_of_step
 
 FIRST_STEP = 4e-2
 """Length of the first step after a change of control, s."""
@@ -110,8 +110,7 @@ class SimulatedCell:
         level: V, held at the source's side of the leads. current_limit: A, a magnitude.
         resistance: of the leads in series, ohm.
         """
-        source = Source(Regulation.VOLTAGE, level, abs(current_limit), max(resistance, 0.0))
-        self._control(now, source)
+        self._control(now, Source(Regulation.VOLTAGE, level, abs(current_limit), resistance))
 
     def source_current(self, now: float, level: float, voltage_limit: float) -> None:
         """Connect a current source that limits its voltage both ways.
@@ -230,8 +229,11 @@ class SimulatedCell:
 
     @property
     def stack_pressure(self) -> float:
-        """Pressure on the stack at the end of the running step, Pa."""
-        return self._physics.ageing.pressure_at(self._physics.height(self._end))
+        """Pressure on the stack at the time up to which the cell has been asked, Pa."""
+        height = self._physics.height
+        return self._physics.ageing.pressure_at(
+            self._linear(height(self._begin), height(self._end))
+        )
 
     def set_stack_pressure(self, now: float, pascal: float, stiffness: float | None = None) -> None:
         """Set the pressure on the stack from a time on, Pa.
@@ -260,7 +262,7 @@ class SimulatedCell:
     def throughput(self, now: float) -> float:
         """Return the absolute charge passed since assembly, C."""
         self.advance(now)
-        return self._linear(self._begin.throughput, self._end.throughput)
+        return self._begin.throughput + abs(self._charge() - self._begin.charge)
 
     def lithiation(self, now: float) -> float:
         """Return the mean lithium content of the connected active material."""
@@ -273,6 +275,7 @@ class SimulatedCell:
 
     def open_circuit_voltage(self, now: float) -> float:
         """Return the voltage the cell would relax to if it were left alone, V."""
+        self.advance(now)
         positive = self._linear(self._begin.positive, self._end.positive)
         return self._physics.rest_voltage(self.lithiation(now), positive)
 
@@ -282,10 +285,9 @@ class SimulatedCell:
         Taken at zero current and the surface composition of this moment.
         """
         state = self.state(now)
-        contact = state.contact_fraction
-        return self._physics.charge_transfer_resistance(
-            state.surface_lithiation, contact, state.connected_fraction
-        ) + self._physics.film_resistance(state.interphase_thickness, contact)
+        return state.film_resistance + self._physics.charge_transfer_resistance(
+            state.surface_lithiation, state.contact_fraction, state.connected_fraction
+        )
 
     def state(self, now: float) -> CellState:
         """Return the inner state at a time, between the ends of a step linearly."""
@@ -309,7 +311,7 @@ class SimulatedCell:
             void_fraction=linear(old.void, new.void),
             counter_lithium=p.counter_inventory + (charge - leaked) / self.area - consumed,
             charge=charge,
-            throughput=linear(begin.throughput, end.throughput),
+            throughput=begin.throughput + abs(charge - begin.charge),
             leaked_charge=leaked,
             oxidised_charge=linear(begin.oxidised, end.oxidised),
             cathode_lithium=physics.capacity
@@ -318,6 +320,7 @@ class SimulatedCell:
                 physics.sphere.mean(end.x) * new.connected + new.isolated,
             )
             - (charge - linear(begin.charge, end.charge)),
+            film_resistance=linear(physics.film_resistance(old), physics.film_resistance(new)),
             counter_resistance=linear(
                 physics.counter_resistance(old), physics.counter_resistance(new)
             ),
@@ -372,6 +375,8 @@ class SimulatedCell:
             raise ValueError(f"a source needs finite numbers, not {source!r}")
         if largest > LARGEST_SETTING:
             raise ValueError(f"no source is set beyond {LARGEST_SETTING:g} V, A or ohm: {source!r}")
+        if source.resistance < 0.0:
+            raise ValueError(f"leads have no negative resistance: {source.resistance!r} ohm")
         if source == self._source:
             self.advance(now)
             return
@@ -430,7 +435,9 @@ class SimulatedCell:
             current = branch.level
             voltage = self._physics.instant_voltage(point, current)
         self._before = None
-        potential = voltage + self.parameters.counter_potential - current * self._physics.ohmic
+        physics = self._physics
+        potential = voltage + self.parameters.counter_potential - current * physics.ohmic
+        potential -= (current - point.side) * physics.counter_resistance(point.wear)
         self._begin = self._end = replace(
             point, current=current, shown=current, voltage=voltage, potential=potential
         )
@@ -478,11 +485,14 @@ class SimulatedCell:
             shortest, tolerated = shortest * relief, relief**3
             self._leniency = tolerated
             self._most_lenient = max(self._most_lenient, tolerated)
+        # The surface hardly moves under a held voltage, where the current is what is looked at.
+        held = self._branch.regulation is Regulation.VOLTAGE
+        weight = (HELD_CLOSER if held else 1.0) / tolerated
         length = max(self._length, shortest)
         while True:
             end = self._step(length)
             surface = end.x[-1]
-            error = error_of_step(history, end.time, surface, slope_of(surface)) / tolerated
+            error = error_of_step(history, end.time, surface, slope_of(surface)) * weight
             if error <= 1.0 or length <= shortest:
                 break
             length = max(length * max(0.2, SAFETY * error ** (-1.0 / 3.0)), shortest)

@@ -96,8 +96,7 @@ def contributions(cell: SimulatedCell, frequency: ArrayLike, now: float) -> Cont
     # The time domain lumps a third of both conductors' ways; here they are told apart.
     ways = p.cathode_ionic_resistance / conducts / area
     electronic = p.cathode_electronic_share * ways
-    film = physics.film_resistance(state.interphase_thickness, contact)
-
+    film = state.film_resistance
     charge_transfer = physics.charge_transfer_resistance(
         state.surface_lithiation, contact, connected
     )

@@ -56,6 +56,8 @@ class CellState:
     """Charge given to the cathode by oxidised electrolyte since assembly, C."""
     cathode_lithium: float
     """Lithium in connected and isolated active material, C; a balance with `charge`."""
+    film_resistance: float
+    """What coating, bare contact and interphase add to the cathode's arc, ohm."""
     counter_resistance: float
     """Of the counter electrode with its interphase and voids, ohm."""
     pressure: float

@@ -88,7 +88,7 @@ class SteppedCell(ABC):
         self, now: float, level: float, current_limit: float, resistance: float = 0.0
     ) -> None:
         """Connect a voltage source: level in V, limit in A (a magnitude), leads in ohm."""
-        source = Source(Regulation.VOLTAGE, level, abs(current_limit), max(resistance, 0.0))
+        source = Source(Regulation.VOLTAGE, level, abs(current_limit), resistance)
         self._control(now, source)
 
     def source_current(self, now: float, level: float, voltage_limit: float) -> None:
@@ -171,6 +171,8 @@ class SteppedCell(ABC):
 
     def _control(self, now: float, source: Source) -> None:
         largest = max(abs(source.level), source.limit, source.resistance)
+        if source.resistance < 0.0:
+            raise ValueError(f"leads have no negative resistance: {source.resistance!r} ohm")
         if not math.isfinite(source.level + source.limit + source.resistance):
             raise ValueError(f"a source needs finite numbers, not {source!r}")
         if largest > LARGEST_SETTING:

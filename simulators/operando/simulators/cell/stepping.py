@@ -4,6 +4,9 @@ VOLTAGE_TOLERANCE = 2e-4
 """Accepted error of one step in the potential that the surface lithium content gives, V."""
 COMPOSITION_TOLERANCE = 2e-4
 """Accepted error of one step in surface lithium content."""
+HELD_CLOSER = 2.5
+"""By this factor the error of a step is taken more seriously under a held voltage: its taper, and
+with it the end of a charge, is set by a current that the surface composition hardly shows."""
 STEEPEST = 4.0
 """V. Where the potential is steeper over the lithium content, at full lithiation, the voltage is
 followed no more closely than this slope asks for."""
