@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,16 +45,17 @@ driver = "{driver}"
 address = "{address}"
 [instruments.it.simulated]
 cell = "c1"
+room = "room"
+{options}
 [channels.A1]
 {role} = "it"
 cell = "c1"
 [cells.c1]
 capacity = "3.14 mAh"
 preset = "ncm811-caec"
+[rooms.room]
+kind = "{room}"
 """
-
-SERIAL = "04096331"
-"""Of every simulated source meter that is given no other."""
 
 CURRENT = 1.5e-3
 """A: C/2 of the reference cell."""
@@ -62,13 +65,93 @@ TIME_BOUND = 10.0
 
 FAULTS = ("silence", "garbage", "truncated", "drop 60 s", "late 30 s")
 
-IS_WRITE: dict[str, Callable[[bytes], bool]] = {
-    "keithley-2450": lambda request: b"?" not in request,
-    "keithley-2461": lambda request: b"?" not in request,
-    "pt113": lambda request: request[2:3] in (b"T", b"Z", b"C"),
-    "pt113-modbus": lambda request: request[1] == 0x10,
+Truth = Callable[["Subject", float], Mapping[str, tuple[float, float]]]
+
+
+def stack_pressure(subject: Subject, now: float) -> Mapping[str, tuple[float, float]]:
+    """What presses on the cell."""
+    pressure = subject.simulation.frames["c1"].pressure(now)
+    return {"pressure": (pressure, 0.01 * pressure)}
+
+
+def oxygen(subject: Subject, now: float) -> Mapping[str, tuple[float, float]]:
+    """What the room's air holds."""
+    fraction = subject.simulation.rooms["room"].fraction("o2", now)
+    return {"o2": (fraction, 0.02 * fraction)}
+
+
+def water(subject: Subject, now: float) -> Mapping[str, tuple[float, float]]:
+    """What the room's air holds; its dew point is that of the Magnus formula (WMO no. 8)."""
+    room = subject.simulation.rooms["room"]
+    fraction = room.fraction("h2o", now)
+    magnus = math.log(fraction * room.pressure(now) / 611.2)
+    dew_point = 273.15 + 243.12 * magnus / (17.62 - magnus)
+    return {"h2o": (fraction, 0.02 * fraction), "dew_point": (dew_point, 0.3)}
+
+
+def gauge(subject: Subject, now: float) -> Mapping[str, tuple[float, float]]:
+    """What the room is above its surroundings."""
+    room = subject.simulation.rooms["room"]
+    return {"box_pressure": (room.pressure(now) - room.surrounding_pressure(now), 30.0)}
+
+
+def chamber(subject: Subject, now: float) -> Mapping[str, tuple[float, float]]:
+    """How warm the room is."""
+    return {"chamber_temperature": (subject.simulation.rooms["room"].temperature(now), 0.15)}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the rules must know of a driver and its simulated twin, from the instrument's documents.
+
+    is_write: which requests change something. serial: that the twin has, as the driver tells it.
+    other: another one, as the fault "identity" takes it. truth: what readings are held against,
+    with a tolerance. error: fault that makes the instrument report an error, and its code. room,
+    options: of the bench. current_tolerance: relative.
+    """
+
+    is_write: Callable[[bytes], bool]
+    address: str = "serial:ports/it"
+    serial: str = ""
+    other: str = "77777777"
+    truth: Truth | None = None
+    error: tuple[str, int] = ("", 0)
+    room: str = "laboratory"
+    options: str = ""
+    current_tolerance: float = 1e-3
+
+
+SOCKET = "TCPIP::127.0.0.1::15025::SOCKET"
+
+PROFILES: dict[str, Profile] = {
+    "alicat-dual-valve": Profile(
+        lambda r: r[1:].startswith((b"LS ", b"S", b"HC", b"HP", b"C")),
+        "serial:ports/it?baud=19200",
+        "301245",
+        truth=stack_pressure,
+        options="stiffness = 0.0",
+    ),
+    "dmt143": Profile(
+        lambda r: not r.startswith((b"SEND", b"SNUM", b"OPEN", b"CLOSE")),
+        "serial:ports/it?baud=19200",
+        "J1140501",
+        truth=water,
+        options='mode = "POLL"',
+    ),
+    "espec-p300": Profile(lambda r: b"?" not in r, truth=chamber, room="chamber"),
+    "keithley-2400": Profile(lambda r: b"?" not in r, serial="4105123", error=("error -222", -222)),
+    "keithley-2450": Profile(
+        lambda r: b"?" not in r, SOCKET, "04096331", error=("error -222", -222)
+    ),
+    "keithley-2461": Profile(
+        lambda r: b"?" not in r, SOCKET, "04096331", error=("error -222", -222)
+    ),
+    "keller-33x": Profile(lambda r: r[1] == 0x10, serial="123456", truth=gauge),
+    "pt113": Profile(lambda r: r[2:3] in (b"T", b"Z", b"C"), truth=stack_pressure),
+    "pt113-modbus": Profile(lambda r: r[1] == 0x10, truth=stack_pressure),
+    "rapidox-1100": Profile(lambda r: r != b"D", truth=oxygen),
 }
-"""Which requests change something, by driver: from the instruments' documents."""
+"""By driver."""
 
 
 class SpyWire:
@@ -115,10 +198,17 @@ class Subject:
         self.name = name
         self.driver = driver
         self.info: DriverInfo = driver.INFO
-        role = self.info.roles[0]
-        address = "TCPIP::127.0.0.1::15025::SOCKET" if role == "potentiostat" else "serial:ports/it"
+        self.profile = PROFILES[name]
         bench_file = folder / f"{name}.toml"
-        bench_file.write_text(BENCH.format(driver=name, address=address, role=role))
+        bench_file.write_text(
+            BENCH.format(
+                driver=name,
+                address=self.profile.address,
+                role=self.info.roles[0],
+                room=self.profile.room,
+                options=self.profile.options,
+            )
+        )
         bench = load_bench(bench_file)
         self.clock = Clock("virtual")
         from operando.simulators.bench import SimulatedBench
@@ -140,13 +230,18 @@ class Subject:
         return "potentiostat" in self.info.roles
 
     @property
+    def acts(self) -> bool:
+        """Whether it drives something else than a cell."""
+        return bool({"temperature_controller", "pressure_controller"} & set(self.info.roles))
+
+    @property
     def relay(self) -> bool:
         """The true output relay: closed or not."""
         return self.simulation.relays().get("it", False)
 
     def writes(self) -> list[bytes]:
         """Requests so far that change something."""
-        return [request for request in self.wire.sent if IS_WRITE[self.name](request)]
+        return [request for request in self.wire.sent if self.profile.is_write(request)]
 
     async def charging(self) -> None:
         """Connect, prepare, and charge the cell."""
@@ -201,7 +296,7 @@ async def identifies_without_writing(subject: Subject) -> None:
         assert identity.maker
         assert identity.model in subject.info.models
     if subject.info.identification == "serial":
-        assert identity.serial == SERIAL
+        assert identity.serial == subject.profile.serial
     assert subject.writes() == []
     assert subject.relay == before
 
@@ -213,7 +308,7 @@ async def refuses_another_instrument(subject: Subject) -> None:
     instrument = subject.make(subject.wire, Expect(serial="99999999"))
     error = await failure_of(instrument.connect(), WrongInstrumentError)
     assert "99999999" in str(error)
-    assert SERIAL in str(error)
+    assert subject.profile.serial in str(error)
     assert subject.writes() == []
 
 
@@ -222,7 +317,7 @@ async def verifies_the_identity_after_a_reconnect(subject: Subject) -> None:
     if subject.info.identification != "serial":
         return
     await subject.charging()
-    subject.simulation.inject("it", "identity 77777777")
+    subject.simulation.inject("it", f"identity {subject.profile.other}")
     count = len(subject.writes())
     await failure_of(subject.instrument.reconnect(), WrongInstrumentError)
     assert len(subject.writes()) == count
@@ -241,6 +336,8 @@ async def has_plausible_capabilities(subject: Subject) -> None:
         assert capabilities.current is not None
         assert capabilities.off_time > 0.0
         assert capabilities.when_host_is_silent is not WhenHostIsSilent.NO_OUTPUT
+    elif subject.acts:
+        assert capabilities.when_host_is_silent is not WhenHostIsSilent.NO_OUTPUT
     else:
         assert capabilities.when_host_is_silent is WhenHostIsSilent.NO_OUTPUT
 
@@ -251,20 +348,24 @@ async def measures_what_the_cell_does(subject: Subject) -> None:
     await subject.clock.sleep(10.0)
     reading = await subject.instrument.measure()
     now = subject.clock.now()
-    assert abs(now - reading.time) <= reading.uncertainty + 0.5
+    readings = reading if type(reading) is tuple else (reading,)
+    assert all(abs(now - one.time) <= one.uncertainty + 0.5 for one in readings)
     if subject.drives:
         assert isinstance(reading, Reading)
         truth = subject.simulation.cells["c1"].terminal(now)
         assert abs(reading.voltage - truth.voltage) < 5e-3
-        assert abs(reading.current - CURRENT) < 1e-3 * CURRENT
+        assert abs(reading.current - CURRENT) < subject.profile.current_tolerance * CURRENT
         assert reading.regulation is Regulation.CURRENT
         assert reading.status is Status.OK
     else:
-        assert isinstance(reading, AuxReading)
-        assert reading.source == "it"
-        assert reading.quantity == "pressure"
-        truth_pressure = subject.simulation.frames["c1"].pressure(now)
-        assert abs(reading.value - truth_pressure) < 0.01 * truth_pressure
+        assert subject.profile.truth is not None
+        known = subject.profile.truth(subject, now)
+        assert {one.quantity for one in readings} == set(known) == set(subject.info.measures)
+        for one in readings:
+            assert isinstance(one, AuxReading)
+            assert one.source == "it"
+            value, tolerance = known[one.quantity]
+            assert abs(one.value - value) < tolerance, one
 
 
 async def prepares_with_the_output_off(subject: Subject) -> None:
@@ -365,9 +466,10 @@ async def maps_the_errors_of_the_instrument(subject: Subject) -> None:
         return
     await subject.instrument.connect()
     await subject.instrument.prepare(Protection((2.5, 4.25), 5e-3))
-    subject.simulation.inject("it", "error -222")
+    fault, code = subject.profile.error
+    subject.simulation.inject("it", fault)
     error = await failure_of(subject.instrument.apply(Galvanostatic(CURRENT, 4.25)), ReportedError)
-    assert error.code == -222
+    assert error.code == code
     assert error.text
 
 

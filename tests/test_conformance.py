@@ -42,7 +42,7 @@ def test_every_driver_obeys_every_rule(rule: Rule, name: str, tmp_path: Path) ->
 
 
 def test_every_driver_is_known_to_the_rules() -> None:
-    assert set(available(DRIVERS)) == set(conformance.IS_WRITE)
+    assert set(available(DRIVERS)) == set(conformance.PROFILES)
 
 
 class Nameless(Keithley2450):
@@ -83,7 +83,9 @@ class TrustsALinkThatCameBack(Keithley2450):
     async def reconnect(self) -> Identity:
         """Open another session and ask nothing."""
         await self._wire.reopen()
-        return Identity("KEITHLEY INSTRUMENTS", "2450", conformance.SERIAL)
+        return Identity(
+            "KEITHLEY INSTRUMENTS", "2450", conformance.PROFILES["keithley-2450"].serial
+        )
 
 
 class SilentAboutSilence(PT113):

@@ -49,9 +49,18 @@ def test_every_unit_shown_is_known() -> None:
 
 
 def test_the_bench_shown_loads_and_every_role_is_named(tmp_path: Path) -> None:
-    (block,) = blocks("bench-file.md", "toml")
-    (tmp_path / "bench.toml").write_text(block, encoding="utf-8")
-    assert load_bench(tmp_path / "bench.toml").channels["A1"].cell == "c1"
+    whole, rooms, script = blocks("bench-file.md", "toml")
+    path = tmp_path / "bench.toml"
+    path.write_text(whole, encoding="utf-8")
+    assert load_bench(path).channels["A1"].cell == "c1"
+    path.write_text(rooms, encoding="utf-8")
+    assert load_bench(path).cells["c1"].room == "oven"
+    shown = '[instruments.smu1.simulated]\ncell = "c1"\n'
+    assert script.startswith(shown)
+    path.write_text(whole.replace(shown, script), encoding="utf-8")
+    simulated = load_bench(path).instruments["smu1"].simulated
+    assert simulated is not None
+    assert "at cycle 3 + 10 s: drop 40 s" in simulated.faults
     assert [role for role in ROLES if f"`{role}`" not in page("bench-file.md")] == []
 
 

@@ -6,6 +6,9 @@ serial:/dev/ttyUSB0?baud=9600&parity=N        a serial port; also COM3, or a pat
                                               the bench file's folder
 serial:socket://127.0.0.1:5030                a serial line behind a TCP server
 serial:rfc2217://127.0.0.1:5031?baud=9600     one that also knows line settings (RFC 2217)
+
+Behind any of them "#channel" names one channel of an instrument that has several:
+TCPIP::host::502::SOCKET#5-1-3. All of one place share a connection.
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ class Address:
     """A parsed address. text: as written, relative paths resolved.
 
     host, port: of TCP kinds ("" and 0 otherwise). path: device of a serial port or the resource
-    part of ASRL. serial: line settings of serial kinds.
+    part of ASRL. serial: line settings of serial kinds. channel: of an instrument that has several,
+    "" of one that has not.
     """
 
     kind: AddressKind
@@ -48,6 +52,12 @@ class Address:
     port: int = 0
     path: str = ""
     serial: SerialParameters = field(default_factory=SerialParameters)
+    channel: str = ""
+
+    @property
+    def base(self) -> str:
+        """The place as written, without the channel."""
+        return self.text.partition("#")[0]
 
     @property
     def is_loopback(self) -> bool:
@@ -71,17 +81,23 @@ class Address:
     @property
     def key(self) -> str:
         """The same for every way of writing one place; line settings do not count."""
+        return f"{self.base_key}#{self.channel}" if self.channel else self.base_key
+
+    @property
+    def base_key(self) -> str:
+        """The same of the place without its channel."""
         if self.host:
             host = "127.0.0.1" if self.host.lower() == "localhost" else self.host.lower()
             # An INSTR resource has a device name beside its host: two may share a host.
-            rest = "" if self.kind != "visa" else self.text.upper().split("::", 2)[-1]
+            rest = "" if self.kind != "visa" else self.base.upper().split("::", 2)[-1]
             return f"tcp:{host}:{self.port}:{rest}" if rest else f"tcp:{host}:{self.port}"
         if self.path:
             own = self.path.upper() if _COM.fullmatch(self.path) else os.path.realpath(self.path)
             return f"serial:{own}"
-        return self.text.upper()
+        return self.base.upper()
 
 
+_CHANNEL = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 _COM = re.compile(r"COM[0-9]+", re.IGNORECASE)
 _HOST = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
 _SOCKET = re.compile(rf"TCPIP[0-9]*::({_HOST})::([0-9]{{1,5}})::SOCKET", re.IGNORECASE)
@@ -109,21 +125,29 @@ def parse_address(text: str, folder: Path | None = None) -> Address:
     """
     if not text.isprintable() or text != text.strip():
         raise BadInputError(f"{text!r} is not an address; {_FORMS}")
+    place, sign, channel = text.partition("#")
+    if sign:
+        if not _CHANNEL.fullmatch(channel):
+            raise BadInputError(
+                f'"{text}": behind # stands a channel of letters and digits, such as #5-1-3'
+            )
+        found = parse_address(place, folder)
+        return replace(found, text=f"{found.text}#{channel}", channel=channel)
     if text.startswith("serial:"):
         return _serial(text, folder)
     upper = text.upper()
-    found = _SOCKET.fullmatch(text)
-    if found:
-        return Address("visa_socket", text, _host(found[1]), _port(found[2], text))
+    match = _SOCKET.fullmatch(text)
+    if match:
+        return Address("visa_socket", text, _host(match[1]), _port(match[2], text))
     if upper.startswith("TCPIP"):
-        found = _TCPIP.fullmatch(text)
-        if found and (found[3] or "").upper() != "SOCKET":
-            port = found[2] or found[4]
-            return Address("visa", text, _host(found[1]), _port(port, text) if port else 0)
+        match = _TCPIP.fullmatch(text)
+        if match and (match[3] or "").upper() != "SOCKET":
+            port = match[2] or match[4]
+            return Address("visa", text, _host(match[1]), _port(port, text) if port else 0)
     elif upper.startswith("ASRL"):
-        found = _ASRL.fullmatch(text)
-        if found:
-            return Address("visa", text, path=found[1])
+        match = _ASRL.fullmatch(text)
+        if match:
+            return Address("visa", text, path=match[1])
     elif _VISA.fullmatch(text):
         return Address("visa", text)
     raise BadInputError(f'"{text}" is not an address; {_FORMS}')

@@ -158,14 +158,29 @@ def _refuse_shared_addresses(
     document: TomlDocument, instruments: Mapping[str, InstrumentEntry]
 ) -> None:
     taken: dict[str, str] = {}
+    places: dict[str, str] = {}
     for name, entry in instruments.items():
-        key = parse_address(entry.address).key
-        if key in taken:
-            other = taken[key]
+        address = parse_address(entry.address)
+        key = address.key
+        beside = places.setdefault(address.base_key, name)
+        other = instruments[beside]
+        if (
+            beside != name
+            and key not in taken
+            and (other.driver != entry.driver or not parse_address(other.address).channel)
+        ):
             raise document.error(
                 ("instruments", name, "address"),
-                f"{entry.address} is the address of {other} already "
-                f"({document.where('instruments', other, 'address')})",
+                f"{entry.address} is the place of {beside} already "
+                f"({document.where('instruments', beside, 'address')}); only channels of one "
+                f'instrument share a place: one driver, and "#channel" behind each address',
+            )
+        if key in taken:
+            owner = taken[key]
+            raise document.error(
+                ("instruments", name, "address"),
+                f"{entry.address} is the address of {owner} already "
+                f"({document.where('instruments', owner, 'address')})",
             )
         taken[key] = name
 

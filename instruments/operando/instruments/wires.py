@@ -133,10 +133,11 @@ class Switchboard:
         self._peers: dict[str, Peer] = {}
 
     def attach(self, address: str, peer: Peer) -> None:
-        """Make an instrument reachable at an address."""
-        if address in self._peers:
-            raise ValueError(f"two instruments at one address: {address}")
-        self._peers[address] = peer
+        """Make an instrument reachable at an address; a channel behind "#" does not count."""
+        place = address.partition("#")[0]
+        if place in self._peers:
+            raise ValueError(f"two instruments at one address: {place}")
+        self._peers[place] = peer
 
     def wire(self, address: str, clock: Clock) -> MemoryWire:
         """A wire to the instrument at `address`; not yet open."""
@@ -145,7 +146,7 @@ class Switchboard:
     def peer(self, address: str) -> Peer:
         """The instrument at `address`. Raises LinkLostError."""
         try:
-            return self._peers[address]
+            return self._peers[address.partition("#")[0]]
         except KeyError:
             raise LinkLostError(f"nothing is attached at {address}") from None
 

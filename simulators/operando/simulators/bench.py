@@ -1,10 +1,10 @@
-"""The simulated twin of a bench: its cells, load frames and instruments, and how to reach them."""
+"""The simulated twin of a bench: rooms, cells, load frames, instruments, and how to reach them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 from operando.instruments import registry
 from operando.instruments.bench import Bench, InstrumentEntry
@@ -13,7 +13,7 @@ from operando.instruments.errors import BadInputError
 from operando.instruments.wires import Peer, Switchboard
 from operando.simulators.cell import AnyCell, cell_from_preset
 from operando.simulators.cell import presets as cell_presets
-from operando.simulators.devices.ports import Site
+from operando.simulators.devices.ports import CellPort, FramePort, Site
 from operando.simulators.faults import FaultyPeer
 from operando.simulators.loadframe import LoadFrame
 from operando.simulators.rooms import Room, make_room
@@ -31,6 +31,22 @@ FRAME_OPTIONS = (
 not the instrument: SI units, see `LoadFrame`."""
 
 
+@runtime_checkable
+class SeveralChannels(Protocol):
+    """A simulated instrument with channels that live and fail separately."""
+
+    @property
+    def channel_relays(self) -> Mapping[str, bool]:
+        """True output relay by channel: closed or not."""
+        ...
+
+    def add_channel(
+        self, name: str, channel: str, *, site: Site, options: Mapping[str, object]
+    ) -> None:
+        """Wire another channel. name: on the bench."""
+        ...
+
+
 @dataclass(slots=True)
 class Served:
     """One simulated instrument that is being served."""
@@ -45,7 +61,8 @@ class SimulatedBench:
 
     bench: instruments without a `simulated` table are left out. clock: laboratory time; cells are
     assembled at `clock.now()`, so in virtual time a bench is made inside the running loop.
-    devices, cells, frames, rooms: by name, for tests. Raises BadInputError that names the place.
+    devices, cells, frames, rooms: by name, for tests; a cell in a chamber is told its temperature
+    when its instruments ask, or by `settle`. Raises BadInputError that names the place.
     """
 
     def __init__(self, bench: Bench, clock: Clock) -> None:
@@ -64,6 +81,9 @@ class SimulatedBench:
         }
         self.cells: dict[str, AnyCell] = {}
         self.frames: dict[str, LoadFrame] = {}
+        # Cells and frames as their rooms let instruments see them.
+        self._terminals: dict[str, CellPort] = {}
+        self._pressed: dict[str, FramePort] = {}
         frame_options = self._frame_options()
         for entry in self._entries.values():
             self._build_cell(entry, frame_options)
@@ -77,8 +97,8 @@ class SimulatedBench:
 
     def attach(self, switchboard: Switchboard) -> None:
         """Make every simulated instrument reachable through memory pipes."""
-        for name, entry in self._entries.items():
-            switchboard.attach(entry.address, self._peers[name])
+        for address, name in self._places().items():
+            switchboard.attach(address, self._peers[name])
 
     async def serve(self) -> tuple[Served, ...]:
         """Serve every simulated instrument at the bench's addresses (TCP, pty).
@@ -88,9 +108,9 @@ class SimulatedBench:
         if self.clock.mode == "virtual":
             raise BadInputError("virtual time has no sockets: attach to a switchboard instead")
         try:
-            for name, entry in self._entries.items():
+            for address, name in self._places().items():
                 if name not in self._servers:
-                    server = server_for(entry.address, self._peers[name], self.clock)
+                    server = server_for(address, self._peers[name], self.clock)
                     await server.start()
                     self._servers[name] = server
         except BaseException:
@@ -105,6 +125,8 @@ class SimulatedBench:
         servers, self._servers = self._servers, {}
         for server in servers.values():
             await server.close()
+        for peer in self._peers.values():
+            peer.close()
         for device in self.devices.values():
             close = getattr(device, "close", None)
             if callable(close):
@@ -112,21 +134,46 @@ class SimulatedBench:
 
     def relays(self) -> Mapping[str, bool]:
         """True output relay of each instrument that has one: closed or not."""
-        return {
-            name: bool(device.relay_closed)
-            for name, device in self.devices.items()
-            if getattr(device, "has_relay", False) and hasattr(device, "relay_closed")
-        }
+        closed = {}
+        for name, device in self.devices.items():
+            channel = self._entries[name].address.partition("#")[2]
+            if channel and isinstance(device, SeveralChannels):
+                closed[name] = device.channel_relays[channel]
+            elif getattr(device, "has_relay", False) and hasattr(device, "relay_closed"):
+                closed[name] = bool(device.relay_closed)
+        return closed
 
     def inject(self, instrument: str, fault: str) -> None:
-        """Replace the faults of one instrument, e.g. "silence", "late 3 s; garbage", "none"."""
-        peer = self._peers.get(instrument)
-        if peer is None:
+        """Replace the faults of one instrument, e.g. "silence", "late 3 s; garbage", "none".
+
+        They may be planned: "at 2 h: silence for 30 s". Instead of an instrument, a room: its
+        events, e.g. "leak for 10 min"; "rooms.NAME" where an instrument has the same name.
+        """
+        if instrument in self._peers:
+            self._peers[instrument].inject(fault)
+            return
+        room = self.rooms.get(instrument.removeprefix("rooms."))
+        if room is None:
+            rooms = f"; rooms: {', '.join(sorted(self.rooms))}" if self.rooms else ""
             raise BadInputError(
                 f"there is no simulated instrument {instrument!r}; there are "
                 + ", ".join(sorted(self._peers))
+                + rooms
             )
-        peer.inject(fault)
+        room.inject(fault, self.clock.now())
+
+    def settle(self) -> None:
+        """Tell every cell the temperatures that it has had in its room until now."""
+        now = self.clock.now()
+        for cell in self._terminals.values():
+            cell.terminal(now)
+
+    def _places(self) -> dict[str, str]:
+        """Addresses without channels, each with the first instrument there."""
+        places: dict[str, str] = {}
+        for name, entry in self._entries.items():
+            places.setdefault(entry.address.partition("#")[0], name)
+        return places
 
     # -- building
 
@@ -171,13 +218,29 @@ class SimulatedBench:
             cell = cell_from_preset(described.preset, seed=described.seed, start=self._start)
         except (KeyError, ValueError) as error:
             raise BadInputError(f"{described.where}: {error.args[0]}") from error
-        if described.room:
-            self.rooms[described.room].occupy(cell, self._start)
+        room = self.rooms.get(described.room)
+        terminals: CellPort = cell
+        if room is not None:
+            terminals = room.occupy(cell, self._start)
         self.cells[name] = cell
         try:
-            self.frames[name] = LoadFrame(cell, **frame_options.get(name, {}))
+            frame = LoadFrame(cell, **frame_options.get(name, {}))
         except ValueError as error:
             raise BadInputError(f"{_place(entry)} load frame: {error}") from error
+        self.frames[name] = frame
+        self._terminals[name] = terminals
+        self._pressed[name] = frame if room is None else room.clamp(frame, terminals)
+
+    def _charge(self, cell: str, now: float) -> float:
+        """Net charge of a cell (C) at a laboratory time (s)."""
+        if cell not in self.cells:
+            known = ", ".join(sorted(self.cells)) or "none"
+            raise BadInputError(
+                f"cycles are counted on a cell, not on {cell!r}; write 'at cycle 3 of NAME: ...' "
+                f"with one of: {known}"
+            )
+        self._terminals[cell].terminal(now)
+        return self.cells[cell].charge_passed(now)
 
     @staticmethod
     def presets() -> dict[str, str]:
@@ -187,22 +250,41 @@ class SimulatedBench:
     def _build_device(self, name: str, entry: InstrumentEntry) -> None:
         simulated = entry.simulated
         assert simulated is not None
-        make = cast("Callable[..., Peer]", registry.load(registry.SIMULATORS, entry.driver))
+        place, _, number = entry.address.partition("#")
         options = {
             key: value for key, value in simulated.options.items() if key not in FRAME_OPTIONS
         }
-        device = make(
-            name,
-            site=Site(
-                self.cells.get(simulated.cell),
-                self.frames.get(simulated.cell),
-                self.rooms.get(simulated.room),
-            ),
-            clock=self.clock,
-            options=options,
+        site = Site(
+            self._terminals.get(simulated.cell),
+            self._pressed.get(simulated.cell),
+            self.rooms.get(simulated.room),
         )
-        peer = FaultyPeer(device, self.clock, name=name)
-        peer.inject(simulated.faults)
+        first = self._places()[place]
+        if first != name:
+            beside = self.devices[first]
+            if not isinstance(beside, SeveralChannels):
+                raise BadInputError(f"{_place(entry)} {entry.driver} has one channel only")
+            if simulated.faults != "none":
+                raise BadInputError(
+                    f"{_place(entry)} faults: write them at {first}, the first channel there"
+                )
+            beside.add_channel(name, number, site=site, options=options)
+            self.devices[name], self._peers[name] = beside, self._peers[first]
+            return
+        make = cast("Callable[..., Peer]", registry.load(registry.SIMULATORS, entry.driver))
+        channel = {"channel": number} if number else {}
+        device = make(name, site=site, clock=self.clock, options=options, **channel)
+        own = simulated.cell
+
+        def charge(cell: str, now: float) -> float:
+            return self._charge(cell or own, now)
+
+        peer = FaultyPeer(device, self.clock, name=name, start=self._start, charge=charge)
+        try:
+            # Fast laboratory time goes on while a bench is made.
+            peer.inject(simulated.faults, self._start)
+        except BadInputError as error:
+            raise BadInputError(f"{_place(entry)} faults: {error}") from error
         self.devices[name] = device
         self._peers[name] = peer
 

@@ -1,20 +1,24 @@
 """Misbehaviour that can be switched on and off, on any simulated instrument.
 
 A fault is written as text, in bench files and at run time: `silence`, `late 3 s`, `silence once`,
-`garbage 2 times; late 300 ms`, `none`. Faults of the line are made here, between the instrument
-and its connections; faults of the instrument are handed to it.
+`garbage 2 times; late 300 ms`, `none`; with a time before it, it is planned (see `script`):
+`at cycle 3 + 10 s: drop 40 s; at 2 h: silence for 30 s`. Faults of the line are made here, between
+the instrument and its connections; faults of the instrument are handed to it.
 """
 
 from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.wires import Line, Peer
+from operando.simulators.script import CycleCount, Planned, Timetable, read_script
 
 LINE_FAULTS = ("silence", "mute", "garbage", "truncated", "late")
 """Faults of the conversation, made outside the instrument."""
@@ -148,44 +152,86 @@ class _WatchedLine:
         self.line.drop()
 
 
+@dataclass(slots=True, eq=False)
+class _Active:
+    """A fault that is on. left: how many requests or replies it still spoils; 0 until ended."""
+
+    fault: Fault
+    left: int
+
+
 class FaultyPeer:
     """An instrument whose line, or which itself, can be told to misbehave.
 
     device: any `Peer`; faults inside it need it to be `Misbehaving`. name: for messages and the
-    random stream of garbage.
+    random stream of garbage. start: laboratory time that "at" counts from, s; now when None.
+    charge: net charge (C) of a cell by its name ("" is the instrument's own) at a laboratory time,
+    for "at cycle"; raises BadInputError where there is none.
     """
 
-    def __init__(self, device: Peer, clock: Clock, *, name: str = "instrument") -> None:
+    def __init__(
+        self,
+        device: Peer,
+        clock: Clock,
+        *,
+        name: str = "instrument",
+        start: float | None = None,
+        charge: Callable[[str, float], float] | None = None,
+    ) -> None:
         self.device = device
         self.name = name
         self.well = True
         self._clock = clock
         self._random = random.Random(f"{name} line")
-        self._faults: list[Fault] = []
+        self._faults: list[_Active] = []
+        self._inside: list[Fault] = []
+        self._start = start
+        self._charge = charge
+        self._timetable = Timetable(clock)
+        self._counts: dict[str, CycleCount] = {}
         self._lines: dict[Line, _WatchedLine] = {}
         self._refuse_until = float("-inf")
         self._dead_until = float("-inf")
 
-    def inject(self, text: str) -> None:
-        """Replace the faults by those of `text`; "none" ends all that last.
+    def inject(self, text: str, given: float | None = None) -> None:
+        """Replace faults and plans by those of `text`; "none" ends all that last.
 
-        Raises BadInputError, having changed nothing.
+        What is planned adds to the faults that are on when it is due. given: laboratory time from
+        which "in" counts and before which nothing can be planned, s; now when None. Raises
+        BadInputError, having changed nothing.
         """
         now = self._clock.now()
-        faults = parse_faults(text)
-        device = self._misbehaving(faults)
-        if device is not None:
-            device.behave(now)
-        self._faults = [fault for fault in faults if fault.kind in LINE_FAULTS]
+        start = now if self._start is None else self._start
+        given = now if given is None else given
+        at_once, planned = self._read(text)
+        due = [(0.0 if part.cycle else part.time(start, given), part) for part in planned]
+        waiting: dict[str, list[Planned]] = {}
+        for _, part in due:
+            if part.cycle:
+                waiting.setdefault(part.cell, []).append(part)
+        for cell in waiting:
+            self._charge_of(cell)(now)
+        self.close()
+        if isinstance(self.device, Misbehaving):
+            self.device.behave(now)
+        self._faults.clear()
+        self._inside.clear()
+        for fault in at_once:
+            self._begin(fault, now)
         self._judge(now)
-        for fault in faults:
-            if fault.kind == "drop":
-                self._refuse_until = now + self._clock.lab(fault.seconds)
-                self._drop(now)
-            elif fault.kind == "reboot" and device is not None:
-                self._reboot(device, fault, now)
-            elif fault.kind not in LINE_FAULTS and device is not None:
-                device.misbehave(fault, now)
+        for at, part in due:
+            if not part.cycle:
+                self._timetable.add(at, partial(self._happen, part))
+        for cell, parts in waiting.items():
+            begun = partial(self._cycle_begun, parts)
+            self._counts[cell] = CycleCount(self._clock, self._charge_of(cell), begun)
+
+    def close(self) -> None:
+        """Forget what was planned."""
+        self._timetable.clear()
+        for count in self._counts.values():
+            count.close()
+        self._counts.clear()
 
     def connected(self, line: Line, now: float) -> None:
         """A host opens a connection; refused while the link is down."""
@@ -213,10 +259,11 @@ class FaultyPeer:
         """Deliver a reply with the faults that are on."""
         if at < self._dead_until:
             return
-        for fault in tuple(self._faults):
+        for active in tuple(self._faults):
+            fault = active.fault
             if fault.kind == "silence":
                 continue
-            self._spend(fault)
+            self._spend(active)
             if fault.kind == "mute":
                 return
             if fault.kind == "garbage":
@@ -227,17 +274,72 @@ class FaultyPeer:
                 at += self._clock.lab(fault.seconds)
         line.send(data, at)
 
-    def _misbehaving(self, faults: tuple[Fault, ...]) -> Misbehaving | None:
-        """The device, if it misbehaves at all; refuses what it cannot, before any change."""
-        device = self.device if isinstance(self.device, Misbehaving) else None
-        able = device.misbehaviours if device is not None else frozenset[str]()
-        for fault in faults:
+    def _read(self, text: str) -> tuple[list[Fault], list[Planned]]:
+        """What happens at once, and what is planned; refuses what the device cannot do."""
+        at_once: list[Fault] = []
+        planned: list[Planned] = []
+        able = self.device.misbehaviours if isinstance(self.device, Misbehaving) else ()
+        for part in read_script(text):
+            fault = _parse_fault(part.action)
             if fault.kind not in (*LINE_FAULTS, "drop") and fault.kind not in able:
                 known = ", ".join((*LINE_FAULTS, "drop", *sorted(able)))
                 raise BadInputError(
                     f"{self.name} cannot simulate the fault {fault.kind!r}; it can {known}"
                 )
-        return device
+            if part.lasts and (fault.kind in EVENTS or fault.times):
+                raise BadInputError(
+                    f"fault {part.action!r}: it ends by itself; leave 'for ...' out"
+                )
+            if part == Planned(part.action):
+                at_once.append(fault)
+            else:
+                planned.append(part)
+        return at_once, planned
+
+    def _charge_of(self, cell: str) -> Callable[[float], float]:
+        if self._charge is None:
+            raise BadInputError(f"{self.name} knows no cell whose cycles could be counted")
+        return partial(self._charge, cell)
+
+    def _cycle_begun(self, parts: list[Planned], cycle: int, now: float) -> None:
+        for part in parts:
+            if part.cycle == cycle:
+                self._timetable.add(now + part.after, partial(self._happen, part))
+
+    def _happen(self, part: Planned, now: float) -> None:
+        """Carry out one part of the plan."""
+        begun = self._begin(_parse_fault(part.action), now)
+        self._judge(now)
+        if part.lasts:
+            self._timetable.add(now + part.lasts, partial(self._end, begun))
+
+    def _begin(self, fault: Fault, now: float) -> _Active:
+        """Begin a fault beside those that are on, or carry out one that is an event."""
+        active = _Active(fault, fault.times)
+        device = self.device if isinstance(self.device, Misbehaving) else None
+        if fault.kind in LINE_FAULTS:
+            self._faults.append(active)
+        elif fault.kind == "drop":
+            self._refuse_until = max(self._refuse_until, now + self._clock.lab(fault.seconds))
+            self._drop(now)
+        elif device is not None and fault.kind == "reboot":
+            self._reboot(device, fault, now)
+        elif device is not None:
+            if fault.kind in DEVICE_FAULTS and not fault.times:
+                self._inside.append(fault)
+            device.misbehave(fault, now)
+        return active
+
+    def _end(self, active: _Active, now: float) -> None:
+        """End a fault that lasts; the others stay."""
+        if active in self._faults:
+            self._faults.remove(active)
+            self._judge(now)
+        elif active.fault in self._inside and isinstance(self.device, Misbehaving):
+            self._inside.remove(active.fault)
+            self.device.behave(now)
+            for fault in self._inside:
+                self.device.misbehave(fault, now)
 
     def _reboot(self, device: Misbehaving, fault: Fault, now: float) -> None:
         boot_time = fault.seconds or device.power_on_time
@@ -257,22 +359,19 @@ class FaultyPeer:
     def _swallows(self, now: float) -> bool:
         if now < self._dead_until:
             return True
-        for fault in self._faults:
-            if fault.kind == "silence":
-                self._spend(fault)
+        for active in self._faults:
+            if active.fault.kind == "silence":
+                self._spend(active)
                 return True
         self._judge(now)
         return False
 
-    def _spend(self, fault: Fault) -> None:
+    def _spend(self, active: _Active) -> None:
         """Count a fault down."""
-        if not fault.times:
-            return
-        at = self._faults.index(fault)
-        if fault.times == 1:
-            del self._faults[at]
-        else:
-            self._faults[at] = replace(fault, times=fault.times - 1)
+        if active.left:
+            active.left -= 1
+            if not active.left:
+                self._faults.remove(active)
 
     def _judge(self, now: float) -> None:
         self.well = not self._faults and now >= self._dead_until

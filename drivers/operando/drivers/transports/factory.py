@@ -40,7 +40,7 @@ def make_wire(
         from operando.drivers.transports.visa import VisaSession
 
         library = visa_library or os.environ.get(VISA_LIBRARY_VARIABLE, "@py")
-        return ThreadedWire(address, lambda: VisaSession(place.text, library))
+        return ThreadedWire(address, lambda: VisaSession(place.base, library))
     from operando.drivers.transports.serial_line import SerialSession
 
     scheme = {"serial_socket": "socket", "serial_rfc2217": "rfc2217"}.get(place.kind)

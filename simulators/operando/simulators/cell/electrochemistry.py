@@ -59,7 +59,9 @@ class Electrochemistry:
     def _plateau_diffusivity(self, lithiation: float) -> float:
         """Return the diffusivity (m2/s) of the fresh cell at the reference temperature."""
         p = self.parameters
-        fall = 1.0 / (1.0 + math.exp((lithiation - p.diffusivity_knee) / p.diffusivity_knee_width))
+        beyond = (lithiation - p.diffusivity_knee) / p.diffusivity_knee_width
+        # What only abuse reaches must not overflow the exponential.
+        fall = 1.0 / (1.0 + math.exp(beyond if beyond < 500.0 else 500.0))
         return p.diffusivity * (p.diffusivity_floor + (1.0 - p.diffusivity_floor) * fall)
 
     def set_temperature(self, kelvin: float) -> None:

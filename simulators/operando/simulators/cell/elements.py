@@ -85,7 +85,7 @@ def distribution(double_layer: Complex, ionic: float, electronic: float) -> Comp
         return np.zeros_like(double_layer)
     # k^2 = both * Y; below this the difference cancels, and its series is used.
     small = np.abs(both * double_layer) < 1e-3
-    safe = np.where(small, 1.0 + 0j, double_layer)
+    safe = np.where(small, 1.0 / both + 0j, double_layer)
     interface: Complex = np.reciprocal(safe)
     line = transmission_line(interface, ionic, electronic) - interface
     bend = 7.0 * ionic * electronic / 180.0 - (ionic * ionic + electronic * electronic) / 45.0

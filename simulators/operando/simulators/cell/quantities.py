@@ -72,7 +72,7 @@ _RANGES: tuple[tuple[str, float, float, str], ...] = (
     ("C/m2", 0.0, 1e6, "first_oxidation"),
     ("C/m2", 1e-3, 1e6, "bare_charge nucleation_charge"),
     ("C/m2", 1.0, 1e12, "counter_void_charge"),
-    ("C/m3", 0.0, 1e12, "interphase_charge"),
+    ("C/m3", 0.0, 1e11, "interphase_charge"),
     # Capacitances.
     ("F/m2", 1e-4, 1e6, "blocking_capacitance"),
     ("F/m2", 1e-6, 1e6, "internal_capacitance"),
@@ -96,7 +96,7 @@ _RANGES: tuple[tuple[str, float, float, str], ...] = (
     ("C/(m2 s^0.5)", 1e-9, 1e4, "interphase_rate"),
     ("C/(m2 s^0.5)", 0.0, 1e4, "counter_interphase_rate"),
     ("C/(m2 s)", 1e-9, 1e6, "interphase_reaction"),
-    ("m/s", 0.0, 1e-6, "growth_rate interphase_growth"),
+    ("m/s", 0.0, 1e-9, "growth_rate interphase_growth"),
     ("1/s", 0.0, 1.0, "reconstruction_rate"),
     (
         "s",
@@ -132,10 +132,12 @@ _RANGES: tuple[tuple[str, float, float, str], ...] = (
         1e-8,
         "counter_expansion counter_interphase_expansion interphase_volume",
     ),
-    ("1", 1e-3, 1e3, "coating_adhesion"),
+    ("1", 5e-2, 1e2, "coating_adhesion"),
     ("1", 1e-4, 1.0, "contact_strain"),
     ("1", 1e-4, 1.0, "contact_share"),
-    ("1", 0.0, 1e3, "connection_loss contact_deficit contact_loss"),
+    ("1", 0.0, 1e2, "connection_loss contact_loss"),
+    # With the least adhesion a contact of 5e-3 as assembled: the model goes down to 1e-3.
+    ("1", 0.0, 10.0, "contact_deficit"),
     # Potentials.
     ("V", -1.0, 5.0, "assembled_potential counter_potential"),
     ("V", -1.0, 6.0, "interphase_onset reconstruction_onset"),
