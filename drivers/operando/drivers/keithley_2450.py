@@ -77,6 +77,7 @@ class Keithley2450(Conversation):
             "no *RST: it would put the off state to NORMAL, which loads a connected cell",
             "relative offset, averaging, maths and units of the front panel are not touched",
         ),
+        signs=("usb:05e6:2450",),
     )
     Settings: TypeAlias = SourceMeterSettings
 
@@ -595,4 +596,5 @@ class Keithley2461(Keithley2450):
         identification="serial",
         safe_state=Keithley2450.INFO.safe_state,
         notes=(*Keithley2450.INFO.notes, "its power envelope is not known to the driver"),
+        signs=("usb:05e6:2461",),
     )

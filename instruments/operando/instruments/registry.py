@@ -15,6 +15,7 @@ BENCHES = "operando.benches"
 PROTOCOLS = "operando.protocols"
 TRANSPORTS = "operando.transports"
 WINDOWS = "operando.windows"
+DISCOVERY = "operando.discovery"
 
 GROUPS: Mapping[str, str] = {
     DRIVERS: "driver",
@@ -23,6 +24,7 @@ GROUPS: Mapping[str, str] = {
     PROTOCOLS: "protocol",
     TRANSPORTS: "transport",
     WINDOWS: "window",
+    DISCOVERY: "way to look for instruments",
 }
 """Groups of entry points with what they hold."""
 

@@ -232,7 +232,9 @@ class DriverInfo:
     name: its entry point. maker, models: as printed by the instrument.
     document: what it was written from. roles: names of `ROLES`. identification: see there.
     safe_state: in words. notes: what else a user must know. measures: names of `QUANTITIES` that it
-    gives beside voltage and current of a cell.
+    gives beside voltage and current of a cell. signs: by which the model is recognised before
+    anything is said to it: "usb:05e6:2450" (ids in hexadecimal), "ble:name:Ruuvi" (how the name
+    begins), "ble:service:181a".
     """
 
     name: str
@@ -244,3 +246,4 @@ class DriverInfo:
     safe_state: str
     notes: tuple[str, ...] = field(default_factory=tuple)
     measures: tuple[str, ...] = ()
+    signs: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ from operando.protocols import RunResult, contradictions
 from operando.records import Record
 from operando.station import cli_station
 from operando.station.assembly import driver_info, protocol_function, simulated_bench, simulation_of
+from operando.station.cli_discover import discover
 from operando.station.cli_records import records
 from operando.station.client.discovery import station_of
 from operando.station.engine import Engine, Run, exit_code, order_from, settle
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.add_typer(records, name="records")
 app.command()(cli_station.station)
 app.command()(cli_station.gui)
+app.command()(discover)
 
 EXIT_BAD_INPUT = 2
 EXIT_ABORTED = 4
