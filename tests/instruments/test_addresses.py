@@ -140,3 +140,27 @@ def test_one_place_has_one_key_however_it_is_written(tmp_path: Path) -> None:
     assert key("TCPIP::h::inst0::INSTR") != key("TCPIP::h::inst1::INSTR")
     (tmp_path / "link").symlink_to(tmp_path / "port")
     assert key("serial:link") == key("serial:port")
+
+
+@pytest.mark.parametrize(
+    ("text", "base", "channel"),
+    [
+        ("TCPIP::10.0.0.4::502::SOCKET#5-1-3", "TCPIP::10.0.0.4::502::SOCKET", "5-1-3"),
+        ("serial:/dev/ttyUSB0?baud=9600#A", "serial:/dev/ttyUSB0?baud=9600", "A"),
+        ("USB0::0x05E6::0x2450::1::INSTR#2.1", "USB0::0x05E6::0x2450::1::INSTR", "2.1"),
+        ("TCPIP::10.0.0.4::502::SOCKET", "TCPIP::10.0.0.4::502::SOCKET", ""),
+    ],
+)
+def test_a_channel_stands_behind_the_place(text: str, base: str, channel: str) -> None:
+    found = parse_address(text)
+    assert (found.text, found.base, found.channel) == (text, base, channel)
+    place = parse_address(base)
+    assert (found.kind, found.host, found.port) == (place.kind, place.host, place.port)
+    assert found.base_key == place.key
+    assert (found.key == place.key) is (channel == "")
+
+
+@pytest.mark.parametrize("text", ["serial:/dev/ttyUSB0#", "serial:COM3#a b", "serial:COM3#-1"])
+def test_a_channel_is_made_of_letters_and_digits(text: str) -> None:
+    with pytest.raises(BadInputError, match="behind # stands a channel"):
+        parse_address(text)

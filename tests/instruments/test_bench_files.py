@@ -312,3 +312,39 @@ def test_a_room_that_is_not_there_is_named(
 ) -> None:
     with pytest.raises(BadInputError, match=message):
         bench(tmp_path, ROOMS.replace(right, wrong))
+
+
+CYCLER = """\
+[instruments.c1]
+driver = "neware-bts8"
+address = "TCPIP::10.0.0.4::502::SOCKET#5-1-1"
+[instruments.c2]
+driver = "neware-bts8"
+address = "TCPIP::10.0.0.4::502::SOCKET#5-1-2"
+"""
+
+
+def test_channels_of_one_instrument_share_a_place(tmp_path: Path) -> None:
+    found = bench(tmp_path, CYCLER)
+    assert [entry.address[-5:] for entry in found.instruments.values()] == ["5-1-1", "5-1-2"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("SOCKET#5-1-2", "SOCKET#5-1-1", "line 6: .*is the address of c1 already"),
+        ("SOCKET#5-1-2", "SOCKET", "line 6: .*the place of c1 already.*behind each address"),
+        ("SOCKET#5-1-1", "SOCKET", "line 6: .*the place of c1 already"),
+    ],
+)
+def test_what_is_no_other_channel_is_refused(
+    tmp_path: Path, right: str, wrong: str, message: str
+) -> None:
+    with pytest.raises(BadInputError, match=message):
+        bench(tmp_path, CYCLER.replace(right, wrong))
+
+
+def test_another_driver_at_one_place_is_refused(tmp_path: Path) -> None:
+    head, _, tail = CYCLER.rpartition("neware-bts8")
+    with pytest.raises(BadInputError, match="one driver"):
+        bench(tmp_path, f"{head}maccor-macnet{tail}")

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import re
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from conformance import CURRENT, Subject
+from operando.instruments import errors
 from operando.instruments.bench_file import load_bench
+from operando.instruments.clock import Clock, run
 from operando.instruments.conditions import parse
 from operando.instruments.limits import Action
 from operando.instruments.quantities import QUANTITIES
 from operando.instruments.recipe import parse_recipe
-from operando.instruments.roles import ROLES
+from operando.instruments.registry import DRIVERS, SIMULATORS, available, load
+from operando.instruments.roles import ROLES, DriverInfo, Galvanostatic, Protection
+from operando.instruments.samples import Status
 from operando.instruments.units import parse_unit
+from operando.simulators.devices.ports import Site
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
 
@@ -71,3 +81,145 @@ def test_the_recipes_shown_load(name: str) -> None:
     recipe = parse_recipe(text, Path("shown.toml"))
     assert len(recipe.limits) == 2
     assert all(f"`{action.value}`" in page("conditions.md") for action in Action)
+
+
+def section_of(driver: str, name: str) -> str:
+    """The section of a page whose title names a driver."""
+    parts = re.split(r"^## (.*)$", page(name), flags=re.MULTILINE)
+    (text,) = [
+        text for title, text in zip(parts[1::2], parts[2::2], strict=True) if f"`{driver}`" in title
+    ]
+    return text
+
+
+TABLE = {
+    re.findall(r"`([\w-]+)`", row)[0]: [cell.strip() for cell in row.strip("|").split("|")]
+    for row in re.findall(r"^\| \[`.*$", page("drivers.md"), re.MULTILINE)
+}
+
+
+def test_the_table_of_drivers_lists_those_there_are() -> None:
+    assert list(TABLE) == list(available(DRIVERS))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_table_says_of_a_driver_what_it_says_of_itself(name: str, tmp_path: Path) -> None:
+    _, _, _, roles, measures, identified, safe_state, alone = TABLE[name]
+    driver: Any = load(DRIVERS, name)
+    info: DriverInfo = driver.INFO
+    assert re.findall(r"`(\w+)`", roles) == list(info.roles)
+    electrical = ("voltage", "current") if "potentiostat" in info.roles else ()
+    assert re.findall(r"`(\w+)`", measures) == [*electrical, *info.measures]
+    assert identified == info.identification
+    assert (safe_state == "has no output") == (info.safe_state == "has no output")
+
+    async def main() -> str:
+        subject = Subject(name, driver, tmp_path)
+        await subject.instrument.connect()
+        return str(subject.instrument.capabilities.when_host_is_silent.value)
+
+    assert alone.startswith(run(main(), virtual=True))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_setting_of_a_driver_stands_in_its_section(name: str) -> None:
+    driver: Any = load(DRIVERS, name)
+    settings = [field.name for field in dataclasses.fields(driver.Settings)]
+    assert settings
+    # The 2400 is set up like the 2450.
+    text = section_of("keithley-2450" if name == "keithley-2400" else name, "drivers.md")
+    assert [one for one in settings if not re.search(rf"`{one}[`.]", text)] == []
+
+
+@pytest.mark.parametrize("name", sorted(available(SIMULATORS)))
+def test_every_option_of_a_simulated_instrument_stands_in_its_section(name: str) -> None:
+    device: Any = load(SIMULATORS, name)
+    text = section_of(name, "simulated-instruments.md")
+
+    async def main() -> str:
+        options = {"no such option": 1}
+        with pytest.raises(errors.BadInputError, match="unknown key") as caught:
+            device("it", site=Site(), clock=Clock("virtual"), options=options)
+        return str(caught.value)
+
+    known = run(main(), virtual=True).partition("it knows ")[2].split(", ")
+    assert len(known) > 5
+    assert [key for key in known if f"`{key}`" not in text] == []
+
+
+def fault_rows(name: str) -> list[list[str]]:
+    """Rows of a driver's fault table."""
+    rows = re.findall(r"^\| `(.*)$", section_of(name, "drivers.md"), re.MULTILINE)
+    cells = [[cell.strip(" `") for cell in row.strip("|").split("|")] for row in rows]
+    return [row for row in cells if re.fullmatch(r"\d+(\.\d+)? s", row[2])]
+
+
+async def at_work(subject: Subject) -> None:
+    """Bring a driver to where its table begins."""
+    instrument = subject.instrument
+    await instrument.connect()
+    if subject.drives:
+        await instrument.prepare(Protection((2.5, 4.25), 5e-3))
+        await instrument.apply(Galvanostatic(CURRENT, 4.25))
+    elif subject.name == "espec-p300":
+        await instrument.hold(313.15)
+    elif subject.name == "alicat-dual-valve":
+        pressure = subject.simulation.frames["c1"].pressure(subject.clock.now())
+        await instrument.hold(pressure, slew=1e5, maximum=12e6)
+    await subject.clock.sleep(5.0)
+
+
+async def outcome(subject: Subject, doing: Awaitable[Any]) -> tuple[str, float]:
+    """What came of it in the table's words, and how long it took, s."""
+    start = subject.clock.now()
+    try:
+        result = await asyncio.wait_for(doing, 60.0)
+    except errors.InstrumentError as error:
+        words = type(error).__name__
+    else:
+        reading = result[0] if type(result) is tuple else result
+        words = "done" if reading is None else "reading"
+        if reading is not None and reading.status is not Status.OK:
+            words = f"status {reading.status.value}"
+    return words, subject.clock.now() - start
+
+
+def true_state(subject: Subject) -> str:
+    """What the actuator behind an instrument does, in the table's words."""
+    if subject.drives:
+        return "relay closed" if subject.relay else "relay open"
+    device = subject.simulation.devices["it"]
+    if subject.name == "espec-p300":
+        return {"CONSTANT": "goes on", "STANDBY": "standby", "OFF": "off"}[device.mode]
+    if device.pneumatics.mode == "hold":
+        return "valves closed"
+    pressed = subject.simulation.frames["c1"].pressure(subject.clock.now())
+    return "goes on" if pressed > 7e6 else "vented"
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_fault_table_of_a_driver_is_what_happens(name: str, tmp_path: Path) -> None:
+    rows = fault_rows(name)
+    assert {"silence", "mute", "garbage", "truncated", "nak", "reboot"} <= {row[0] for row in rows}
+
+    async def seen(fault: str, act: str) -> tuple[str, float, str]:
+        subject = Subject(name, load(DRIVERS, name), tmp_path)
+        await at_work(subject)
+        subject.simulation.inject("it", fault)
+        words, took = await outcome(subject, getattr(subject.instrument, act)())
+        if act == "measure":
+            return words, took, ""
+        await subject.clock.sleep(60.0)
+        return words, took, true_state(subject)
+
+    def check(fault: str, act: str, words: str, within: str, state: str = "") -> None:
+        came, took, then = run(seen(fault, act), virtual=True)
+        assert (came, then) == (words, state), f"{fault}: {act}"
+        bound = float(within.removesuffix(" s"))
+        assert bound - 0.11 <= took <= bound + 1e-6, f"{fault}: {act} took {took:g} s"
+
+    for fault, words, within, *after in rows:
+        check(fault, "measure", words, within)
+        assert bool(after) == (TABLE[name][6] != "has no output")
+        if after:
+            check(fault, "safe", *after)
