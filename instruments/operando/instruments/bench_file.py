@@ -167,7 +167,10 @@ def _refuse_shared_addresses(
         if (
             beside != name
             and key not in taken
-            and (other.driver != entry.driver or not parse_address(other.address).channel)
+            and (
+                other.driver != entry.driver
+                or not (address.channel and parse_address(other.address).channel)
+            )
         ):
             raise document.error(
                 ("instruments", name, "address"),
