@@ -13,6 +13,8 @@ import pytest
 
 from conformance import CURRENT, Subject
 from operando.instruments import errors
+from operando.instruments.addresses import parse_address
+from operando.instruments.bench import RoomEntry
 from operando.instruments.bench_file import load_bench
 from operando.instruments.clock import Clock, run
 from operando.instruments.conditions import parse
@@ -24,6 +26,7 @@ from operando.instruments.roles import ROLES, DriverInfo, Galvanostatic, Protect
 from operando.instruments.samples import Status
 from operando.instruments.units import parse_unit
 from operando.simulators.devices.ports import Site
+from operando.simulators.rooms import KINDS, make_room
 
 REFERENCE = Path(__file__).resolve().parents[2] / "docs/reference"
 
@@ -59,10 +62,12 @@ def test_every_unit_shown_is_known() -> None:
 
 
 def test_the_bench_shown_loads_and_every_role_is_named(tmp_path: Path) -> None:
-    whole, rooms, script = blocks("bench-file.md", "toml")
+    whole, shared, rooms, script = blocks("bench-file.md", "toml")
     path = tmp_path / "bench.toml"
     path.write_text(whole, encoding="utf-8")
     assert load_bench(path).channels["A1"].cell == "c1"
+    path.write_text(shared, encoding="utf-8")
+    assert [channel.shared for channel in load_bench(path).channels.values()] == [("o2",)] * 2
     path.write_text(rooms, encoding="utf-8")
     assert load_bench(path).cells["c1"].room == "oven"
     shown = '[instruments.smu1.simulated]\ncell = "c1"\n'
@@ -72,6 +77,32 @@ def test_the_bench_shown_loads_and_every_role_is_named(tmp_path: Path) -> None:
     assert simulated is not None
     assert "at cycle 3 + 10 s: drop 40 s" in simulated.faults
     assert [role for role in ROLES if f"`{role}`" not in page("bench-file.md")] == []
+
+
+def test_the_addresses_shown_are_understood() -> None:
+    rows = re.findall(r"^\| (.*`.*) \| .* \|$", page("bench-file.md"), re.MULTILINE)
+    shown = [text for row in rows for text in re.findall(r"`([^`]*::[^`]*|serial:[^`]*)`", row)]
+    shown = [text.replace("PATH", "/dev/ttyS0").replace(":port", ":5030") for text in shown]
+    shown = [text.replace("...", "0x05E6::0x2450::1::INSTR") for text in shown]
+    assert len(shown) >= 6
+    found = [parse_address(text) for text in shown]
+    assert {address.channel for address in found} == {"", "5-1-3"}
+    assert {"visa_socket", "visa", "serial", "serial_socket", "serial_rfc2217"} == {
+        address.kind for address in found
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_option_of_a_room_stands_in_its_section(kind: str) -> None:
+    (section,) = re.findall(
+        rf'^### `kind = "{kind}"`$(.*?)(?=^##)', page("bench-file.md"), re.MULTILINE | re.DOTALL
+    )
+    entry = RoomEntry("box", "here", kind, {"no such option": 1})
+    with pytest.raises(errors.BadInputError, match="unknown key") as caught:
+        make_room(entry, 0.0)
+    known = str(caught.value).partition("it knows ")[2].split(", ")
+    assert len(known) >= 3
+    assert [key for key in known if f"`{key}`" not in section] == []
 
 
 @pytest.mark.parametrize("name", ["recipe-file.md", "conditions.md"])
@@ -188,13 +219,17 @@ def true_state(subject: Subject) -> str:
     """What the actuator behind an instrument does, in the table's words."""
     if subject.drives:
         return "relay closed" if subject.relay else "relay open"
-    device = subject.simulation.devices["it"]
+    device: Any = subject.simulation.devices["it"]
     if subject.name == "espec-p300":
         return {"CONSTANT": "goes on", "STANDBY": "standby", "OFF": "off"}[device.mode]
     if device.pneumatics.mode == "hold":
         return "valves closed"
     pressed = subject.simulation.frames["c1"].pressure(subject.clock.now())
     return "goes on" if pressed > 7e6 else "vented"
+
+
+SAFE = {"relay open", "standby", "valves closed", "vented"}
+"""True states that `safe` reaches with the default settings."""
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -207,10 +242,18 @@ def test_the_fault_table_of_a_driver_is_what_happens(name: str, tmp_path: Path) 
         await at_work(subject)
         subject.simulation.inject("it", fault)
         words, took = await outcome(subject, getattr(subject.instrument, act)())
-        if act == "measure":
-            return words, took, ""
         await subject.clock.sleep(60.0)
-        return words, took, true_state(subject)
+        then = true_state(subject) if act == "safe" else ""
+        # The fault ends, and the instrument can be used and brought into its safe state again.
+        subject.simulation.inject("it", "none")
+        await subject.clock.sleep(120.0)
+        await subject.instrument.reconnect()
+        await subject.instrument.measure()
+        await subject.instrument.safe()
+        if subject.drives or subject.acts:
+            await subject.clock.sleep(60.0)
+            assert true_state(subject) in SAFE, fault
+        return words, took, then
 
     def check(fault: str, act: str, words: str, within: str, state: str = "") -> None:
         came, took, then = run(seen(fault, act), virtual=True)

@@ -9,6 +9,7 @@ holding means on two valves. What gas pressure means for a stack: forces, by two
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 from dataclasses import dataclass
@@ -471,9 +472,26 @@ class AlicatDualValve(Conversation):
         """
         self._calls_for_safety += 1
         self._ramp = None
-        if not self._trusted:
-            await self._identify(urgent=True)
-        await self._make_safe()
+        try:
+            if not self._trusted:
+                await self._identify(urgent=True)
+            await self._make_safe()
+        except CommunicationError:
+            await self._tell_blindly()
+            raise
+
+    async def _tell_blindly(self) -> None:
+        """Tell it to stop although it does not answer: the line may still carry one way.
+
+        Nothing is known of the pressure then: it is held, unless it was being let out already.
+        """
+        words = ["HC"]
+        if self._relieving or self._settings.safe_state == "vent":
+            words = ["LS 0" if self._asks_set_point else "S0", "C"]
+        for word in words:
+            request = f"{self._settings.unit_id}{word}\r".encode("ascii")
+            with contextlib.suppress(CommunicationError):
+                await self._wire.send(request, TIMEOUT, urgent=True)
 
     async def _make_safe(self) -> None:
         frame = await self._frame(urgent=True)

@@ -8,6 +8,7 @@ what was set is read back. Humidity, programs and time signals are not touched.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias
@@ -338,9 +339,23 @@ class EspecP300:
         CommunicationError.
         """
         self._calls_for_safety += 1
-        if not self._trusted:
-            await self._identify(urgent=True)
-        await self._make_safe()
+        try:
+            if not self._trusted:
+                await self._identify(urgent=True)
+            await self._make_safe()
+        except CommunicationError:
+            await self._tell_blindly()
+            raise
+
+    async def _tell_blindly(self) -> None:
+        """Tell it to stop although it does not answer: the line may still carry one way."""
+        state = self._settings.safe_state
+        if state == "hold":
+            return
+        command = "POWER,off" if state == "off" else _STANDBY[0]
+        request = self._prefix + command.encode("ascii") + b"\r\n"
+        with contextlib.suppress(CommunicationError):
+            await self._wire.send(request, URGENT_TIMEOUT, urgent=True)
 
     async def _make_safe(self) -> None:
         mode = await self._mode(urgent=True)

@@ -59,9 +59,8 @@ class Keithley2450(Conversation):
     """One 2450 on one cell. Output off: relay open. When the host falls silent it stays on.
 
     A charge or discharge is a voltage source at the cut-off with the current as its limit, so
-    the cut-off holds by hardware. Whether current flows in the wanted direction depends on which
-    side of the cut-off the cell stands: a charge asked for above its cut-off discharges. The
-    driver cannot refuse that without knowing the cell; whoever polls must trip on the sign.
+    the cut-off holds by hardware. Which way current flows depends on the side of the cut-off on
+    which the cell stands: whoever polls must trip on the sign, which the driver cannot foresee.
     """
 
     MODEL: ClassVar[Model] = MODEL_2450

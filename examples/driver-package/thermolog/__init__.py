@@ -1,0 +1,1 @@
+"""The Thermolog TL2 for operando: `driver` and `simulator` know nothing of each other."""
