@@ -35,7 +35,11 @@ missing_packages() {
     done
     # The tests click through the window on a display that nobody sees.
     case ,$extras, in
-        *,dev,*) command -v Xvfb >/dev/null || printf ' xvfb' ;;
+        *,dev,*)
+            command -v Xvfb >/dev/null || printf ' xvfb'
+            # Simulated Bluetooth sensors are served on a D-Bus of their own.
+            command -v dbus-daemon >/dev/null || printf ' dbus'
+            ;;
     esac
 }
 

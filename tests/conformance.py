@@ -10,9 +10,9 @@ import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -26,6 +26,7 @@ from operando.instruments.errors import (
     UnsupportedError,
     WrongInstrumentError,
 )
+from operando.instruments.registry import TRANSPORTS, load
 from operando.instruments.roles import (
     ROLES,
     DriverInfo,
@@ -100,6 +101,22 @@ def chamber(subject: Subject, now: float) -> Mapping[str, tuple[float, float]]:
     return {"chamber_temperature": (subject.simulation.rooms["room"].temperature(now), 0.15)}
 
 
+def air(subject: Subject, now: float) -> Mapping[str, tuple[float, float]]:
+    """How warm and damp the room is."""
+    room = subject.simulation.rooms["room"]
+    damp = water(subject, now)
+    vapour = damp["h2o"][0] * room.pressure(now)
+    kelvin = room.temperature(now)
+    celsius = kelvin - 273.15
+    saturated = 611.2 * math.exp(17.62 * celsius / (243.12 + celsius))
+    return {
+        "temperature": (kelvin, 0.5),
+        "relative_humidity": (vapour / saturated, 0.05),
+        "h2o": (damp["h2o"][0], 0.1 * damp["h2o"][0]),
+        "dew_point": (damp["dew_point"][0], 1.5),
+    }
+
+
 @dataclass(frozen=True)
 class Profile:
     """What the rules must know of a driver and its simulated twin, from the instrument's documents.
@@ -107,7 +124,7 @@ class Profile:
     is_write: which requests change something. serial: that the twin has, as the driver tells it.
     other: another one, as the fault "identity" takes it. truth: what readings are held against,
     with a tolerance. error: fault that makes the instrument report an error, and its code. room,
-    options: of the bench. current_tolerance: relative.
+    options: of the bench. current_tolerance: relative. settings: of the driver.
     """
 
     is_write: Callable[[bytes], bool]
@@ -119,9 +136,12 @@ class Profile:
     room: str = "laboratory"
     options: str = ""
     current_tolerance: float = 1e-3
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 SOCKET = "TCPIP::127.0.0.1::15025::SOCKET"
+
+WRITES_OF_A_CYCLER = (b"start", b"stop", b"continue", b"light", b"clearflag")
 
 PROFILES: dict[str, Profile] = {
     "alicat-dual-valve": Profile(
@@ -138,6 +158,7 @@ PROFILES: dict[str, Profile] = {
         truth=water,
         options='mode = "POLL"',
     ),
+    "ess": Profile(lambda r: True, "ble:CB:B8:33:4C:88:4F?bus=ports/bluez", truth=air),
     "espec-p300": Profile(lambda r: b"?" not in r, truth=chamber, room="chamber"),
     "keithley-2400": Profile(lambda r: b"?" not in r, serial="4105123", error=("error -222", -222)),
     "keithley-2450": Profile(
@@ -147,9 +168,37 @@ PROFILES: dict[str, Profile] = {
         lambda r: b"?" not in r, SOCKET, "04096331", error=("error -222", -222)
     ),
     "keller-33x": Profile(lambda r: r[1] == 0x10, serial="123456", truth=gauge),
+    "maccor-macnet": Profile(
+        lambda r: b'"FClass":6,' in r and b'"FNum":11,' not in r,
+        f"{SOCKET}#1",
+        "SIMULATED",
+        error=("nak", -32000),
+    ),
+    "neware-bts8": Profile(
+        lambda r: any(b"<cmd>%b<" % w in r for w in WRITES_OF_A_CYCLER),
+        f"{SOCKET}#21-1-1",
+        "27-21-1-1",
+        "22",
+        error=("nak", 0),
+    ),
+    "palmsens-methodscript": Profile(
+        lambda r: r[:1] in b"eZY" and r != b"",
+        "serial:ports/it?baud=921600",
+        "ES4HR20B0008",
+        error=("nak", 1),
+        options='model = "emstat4-hr"',
+    ),
     "pt113": Profile(lambda r: r[2:3] in (b"T", b"Z", b"C"), truth=stack_pressure),
     "pt113-modbus": Profile(lambda r: r[1] == 0x10, truth=stack_pressure),
     "rapidox-1100": Profile(lambda r: r != b"D", truth=oxygen),
+    "ruuvi": Profile(
+        lambda r: True,
+        "ble:CB:B8:33:4C:88:50?bus=ports/bluez",
+        "CB:B8:33:4C:88:50",
+        "CBB833777777",
+        truth=air,
+        settings={"timeout": 8.0},
+    ),
 }
 """By driver."""
 
@@ -217,12 +266,23 @@ class Subject:
         self.switchboard = Switchboard()
         self.simulation.attach(self.switchboard)
         self.address = bench.instruments["it"].address
-        self.wire = SpyWire(self.switchboard.wire(self.address, self.clock))
+        self.wire = self.another_wire()
         self.instrument = self.make(self.wire)
+
+    def another_wire(self) -> SpyWire:
+        """Another wire to it, or link over the air, to which nothing is ever written."""
+        if self.address.startswith("ble:"):
+            link: Any = load(TRANSPORTS, "ble")
+            link = link(self.address, self.clock, switchboard=self.switchboard)
+            link.sent = []
+            return cast("SpyWire", link)
+        return SpyWire(self.switchboard.wire(self.address, self.clock))
 
     def make(self, wire: SpyWire, expect: Expect | None = None) -> Any:
         """Another driver object on a wire."""
-        return self.driver(wire, self.clock, name="it", expect=expect or Expect())
+        own = self.profile.settings
+        settings = {"settings": self.driver.Settings(**own)} if own else {}
+        return self.driver(wire, self.clock, name="it", expect=expect or Expect(), **settings)
 
     @property
     def drives(self) -> bool:
@@ -424,7 +484,7 @@ async def switches_off_and_reads_it_back(subject: Subject) -> None:
     if subject.drives:
         await subject.instrument.apply(Galvanostatic(CURRENT, 4.25))
         assert subject.relay
-        other = subject.make(SpyWire(subject.switchboard.wire(subject.address, subject.clock)))
+        other = subject.make(subject.another_wire())
         await other.connect()
         await other.safe()
         assert not subject.relay

@@ -30,7 +30,12 @@ def judge(rule: Rule, name: str, driver: Any, folder: Path) -> None:
     """Hold a driver against a rule in virtual time."""
 
     async def main() -> None:
-        await rule(Subject(name, driver, folder))
+        subject = Subject(name, driver, folder)
+        try:
+            await rule(subject)
+        finally:
+            if hasattr(subject.instrument, "close"):
+                await subject.instrument.close()
 
     run(main(), virtual=True)
 

@@ -376,7 +376,7 @@ def test_a_broadcast_in_another_format_says_how_to_change_it(data: bytes) -> Non
 async def test_a_tag_that_claims_another_address_is_not_believed() -> None:
     tag = driver(Tag(VALID, VALID[:-1] + b"\x50"))
     await tag.connect()
-    with pytest.raises(GarbledReplyError, match=r"from CB:.*:4F, but says that it is CB:.*:50"):
+    with pytest.raises(WrongInstrumentError, match=r"from CB:.*:4F, but says that it is CB:.*:50"):
         await tag.measure()
 
 

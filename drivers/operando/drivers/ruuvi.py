@@ -284,7 +284,7 @@ class RuuviTag:
         # Some computers give tags numbers of their own instead of showing their addresses.
         if report.address and ":" in own and report.address != own:
             raise self._error(
-                GarbledReplyError,
+                WrongInstrumentError,
                 f"is heard from {own}, but says that it is {report.address}. Correct the address "
                 "in the bench file, or remove the device that pretends to be the tag.",
             )

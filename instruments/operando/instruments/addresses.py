@@ -6,6 +6,7 @@ serial:/dev/ttyUSB0?baud=9600&parity=N        a serial port; also COM3, or a pat
                                               the bench file's folder
 serial:socket://127.0.0.1:5030                a serial line behind a TCP server
 serial:rfc2217://127.0.0.1:5031?baud=9600     one that also knows line settings (RFC 2217)
+ble:CB:B8:33:4C:88:4F                         a Bluetooth sensor, see `operando.instruments.ble`
 
 Behind any of them "#channel" names one channel of an instrument that has several:
 TCPIP::host::502::SOCKET#5-1-3. All of one place share a connection.
@@ -21,10 +22,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from operando.instruments.ble import SCHEME, parse_ble_address
 from operando.instruments.errors import BadInputError
 from operando.instruments.parameters import unknown_key
 
-AddressKind = Literal["visa_socket", "visa", "serial", "serial_socket", "serial_rfc2217"]
+AddressKind = Literal["visa_socket", "visa", "serial", "serial_socket", "serial_rfc2217", "ble"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,9 @@ class SerialParameters:
 class Address:
     """A parsed address. text: as written, relative paths resolved.
 
-    host, port: of TCP kinds ("" and 0 otherwise). path: device of a serial port or the resource
-    part of ASRL. serial: line settings of serial kinds. channel: of an instrument that has several,
-    "" of one that has not.
+    host, port: of TCP kinds ("" and 0 otherwise). path: device of a serial port, the resource part
+    of ASRL, or the D-Bus socket of a BlueZ of one's own. serial: line settings of serial kinds.
+    channel: of an instrument that has several, "" of one that has not.
     """
 
     kind: AddressKind
@@ -72,6 +74,8 @@ class Address:
     @property
     def is_private_path(self) -> bool:
         """Whether it is a serial port at a path of one's own, not a device of the system."""
+        if self.kind == "ble":
+            return bool(self.path)
         return (
             self.kind == "serial"
             and not self.path.startswith("/dev/")
@@ -86,6 +90,8 @@ class Address:
     @property
     def base_key(self) -> str:
         """The same of the place without its channel."""
+        if self.kind == "ble":
+            return parse_ble_address(self.base).key
         if self.host:
             host = "127.0.0.1" if self.host.lower() == "localhost" else self.host.lower()
             # An INSTR resource has a device name beside its host: two may share a host.
@@ -113,7 +119,7 @@ _VISA = re.compile(
 _URL = re.compile(rf"(socket|rfc2217)://({_HOST}):([0-9]{{1,5}})/?")
 _FORMS = (
     'write "TCPIP::host::port::SOCKET", another VISA resource (USB..., GPIB..., ASRL...), '
-    '"serial:/dev/ttyUSB0?baud=9600", or "serial:socket://host:port"'
+    '"serial:/dev/ttyUSB0?baud=9600", "serial:socket://host:port", or "ble:CB:B8:33:4C:88:4F"'
 )
 _PARITIES: Mapping[str, Literal["N", "E", "O"]] = {"N": "N", "E": "E", "O": "O"}
 
@@ -135,6 +141,9 @@ def parse_address(text: str, folder: Path | None = None) -> Address:
         return replace(found, text=f"{found.text}#{channel}", channel=channel)
     if text.startswith("serial:"):
         return _serial(text, folder)
+    if text.startswith(SCHEME):
+        sensor = parse_ble_address(text, folder)
+        return Address("ble", sensor.text, path=sensor.bus)
     upper = text.upper()
     match = _SOCKET.fullmatch(text)
     if match:

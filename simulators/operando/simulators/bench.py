@@ -8,14 +8,17 @@ from typing import Protocol, cast, runtime_checkable
 
 from operando.instruments import registry
 from operando.instruments.bench import Bench, InstrumentEntry
+from operando.instruments.ble import attach_peripheral, parse_ble_address
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.wires import Peer, Switchboard
 from operando.simulators.cell import AnyCell, cell_from_preset
 from operando.simulators.cell import presets as cell_presets
+from operando.simulators.devices.bluetooth import BluetoothSensor
 from operando.simulators.devices.ports import CellPort, FramePort, Site
 from operando.simulators.faults import FaultyPeer
 from operando.simulators.loadframe import LoadFrame
+from operando.simulators.radio import FaultyPeripheral
 from operando.simulators.rooms import Room, make_room
 from operando.simulators.wire.server import WireServer, server_for
 
@@ -98,7 +101,11 @@ class SimulatedBench:
     def attach(self, switchboard: Switchboard) -> None:
         """Make every simulated instrument reachable through memory pipes."""
         for address, name in self._places().items():
-            switchboard.attach(address, self._peers[name])
+            peer = self._peers[name]
+            if isinstance(peer, FaultyPeripheral):
+                attach_peripheral(switchboard, address, peer)
+            else:
+                switchboard.attach(address, peer)
 
     async def serve(self) -> tuple[Served, ...]:
         """Serve every simulated instrument at the bench's addresses (TCP, pty).
@@ -279,7 +286,12 @@ class SimulatedBench:
         def charge(cell: str, now: float) -> float:
             return self._charge(cell or own, now)
 
-        peer = FaultyPeer(device, self.clock, name=name, start=self._start, charge=charge)
+        peer: FaultyPeer
+        if isinstance(device, BluetoothSensor):
+            device.address = parse_ble_address(place).device
+            peer = FaultyPeripheral(device, self.clock, name=name, start=self._start, charge=charge)
+        else:
+            peer = FaultyPeer(device, self.clock, name=name, start=self._start, charge=charge)
         try:
             # Fast laboratory time goes on while a bench is made.
             peer.inject(simulated.faults, self._start)

@@ -262,7 +262,8 @@ class FaultyPeer:
         for active in tuple(self._faults):
             fault = active.fault
             if fault.kind == "silence":
-                continue
+                # What speaks unasked is not heard either.
+                return
             self._spend(active)
             if fault.kind == "mute":
                 return

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from operando.instruments.bench import Bench, InstrumentEntry
+from operando.instruments.ble import SCHEME, GattLink
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.parameters import parameters_from
@@ -74,8 +75,9 @@ def build_instrument(
     """Make a driver on its wire; nothing is opened. where: place named in errors."""
     factory: Any = _load(DRIVERS, driver, _driver_key(where, name))
     checked = parameters_from(factory.Settings, settings, f"{where} [instruments.{name}.settings]")
-    make_wire: Any = load(TRANSPORTS, "default")
-    wire: Wire = make_wire(address, clock, switchboard=switchboard)
+    kind = "ble" if address.startswith(SCHEME) else "default"
+    make_wire: Any = load(TRANSPORTS, kind)
+    wire: Wire | GattLink = make_wire(address, clock, switchboard=switchboard)
     instrument: Instrument = factory(wire, clock, name=name, expect=expect, settings=checked)
     return instrument
 

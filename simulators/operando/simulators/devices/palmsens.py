@@ -145,6 +145,8 @@ class SimulatedPalmSens(Device):
     def misbehave(self, fault: Fault, now: float) -> None:
         """Begin a fault, or carry out one that is an event."""
         if fault.kind == "identity":
+            # Another instrument in its place: it runs nothing, and its relay is open.
+            self.power_cycle(now, 0.0)
             self.serial = fault.text
         elif fault.kind == "unplug":
             self.stage.plug(now, False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from operando.instruments.addresses import parse_address
+from operando.instruments.ble import SCHEME
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.wires import Peer
@@ -26,6 +27,11 @@ class WireServer(Protocol):
 
 def server_for(address: str, peer: Peer, clock: Clock) -> WireServer:
     """The server for an address, not yet started. Raises BadInputError for one it cannot serve."""
+    if address.startswith(SCHEME):
+        # Not at the top: dbus-fast comes with bleak, and on Linux alone.
+        from operando.simulators.wire.bluez_server import BluetoothServer
+
+        return BluetoothServer(peer, clock, address)
     place = parse_address(address)
     if place.kind in ("visa_socket", "serial_socket"):
         return TcpServer(peer, clock, place.host, place.port)
