@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conformance import CURRENT, Subject
+from conformance import CURRENT, PROFILES, Subject
 from operando.instruments import errors
 from operando.instruments.addresses import parse_address
 from operando.instruments.bench import RoomEntry
@@ -81,15 +81,18 @@ def test_the_bench_shown_loads_and_every_role_is_named(tmp_path: Path) -> None:
 
 def test_the_addresses_shown_are_understood() -> None:
     rows = re.findall(r"^\| (.*`.*) \| .* \|$", page("bench-file.md"), re.MULTILINE)
-    shown = [text for row in rows for text in re.findall(r"`([^`]*::[^`]*|serial:[^`]*)`", row)]
+    shown = [
+        text for row in rows for text in re.findall(r"`([^`]*::[^`]*|(?:serial|ble):[^`]*)`", row)
+    ]
     shown = [text.replace("PATH", "/dev/ttyS0").replace(":port", ":5030") for text in shown]
     shown = [text.replace("...", "0x05E6::0x2450::1::INSTR") for text in shown]
-    assert len(shown) >= 6
+    assert len(shown) >= 10
     found = [parse_address(text) for text in shown]
     assert {address.channel for address in found} == {"", "5-1-3"}
-    assert {"visa_socket", "visa", "serial", "serial_socket", "serial_rfc2217"} == {
+    assert {"visa_socket", "visa", "serial", "serial_socket", "serial_rfc2217", "ble"} == {
         address.kind for address in found
     }
+    assert [address.path for address in found if address.kind == "ble"].count("/dev/ttyS0") == 1
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -232,8 +235,20 @@ SAFE = {"relay open", "standby", "valves closed", "vented"}
 """True states that `safe` reaches with the default settings."""
 
 
+OPTIONS = {"maccor-macnet": "watchdog = 0.0"}
+"""Of the simulated instrument where a table is not of its defaults, as its section says."""
+
+NOT_SUSPENDED = {("maccor-macnet", "reboot")}
+"""Where `safe` goes on to fail when the fault has ended, although the relay is open."""
+
+
 @pytest.mark.parametrize("name", TABLE)
-def test_the_fault_table_of_a_driver_is_what_happens(name: str, tmp_path: Path) -> None:
+def test_the_fault_table_of_a_driver_is_what_happens(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name in OPTIONS:
+        profile = dataclasses.replace(PROFILES[name], options=OPTIONS[name])
+        monkeypatch.setitem(PROFILES, name, profile)
     rows = fault_rows(name)
     assert {"silence", "mute", "garbage", "truncated", "nak", "reboot"} <= {row[0] for row in rows}
 
@@ -249,7 +264,11 @@ def test_the_fault_table_of_a_driver_is_what_happens(name: str, tmp_path: Path) 
         await subject.clock.sleep(120.0)
         await subject.instrument.reconnect()
         await subject.instrument.measure()
-        await subject.instrument.safe()
+        if (name, fault) in NOT_SUSPENDED:
+            with pytest.raises(errors.SafeStateError, match="power fail"):
+                await subject.instrument.safe()
+        else:
+            await subject.instrument.safe()
         if subject.drives or subject.acts:
             await subject.clock.sleep(60.0)
             assert true_state(subject) in SAFE, fault
@@ -266,3 +285,18 @@ def test_the_fault_table_of_a_driver_is_what_happens(name: str, tmp_path: Path) 
         assert bool(after) == (TABLE[name][6] != "has no output")
         if after:
             check(fault, "safe", *after)
+
+
+def test_the_watchdog_of_a_maccor_tester_opens_the_relay_in_every_row(tmp_path: Path) -> None:
+    rows = fault_rows("maccor-macnet")
+    assert "relay closed" in {row[-1] for row in rows}
+
+    async def then(fault: str) -> str:
+        subject = Subject("maccor-macnet", load(DRIVERS, "maccor-macnet"), tmp_path)
+        await at_work(subject)
+        subject.simulation.inject("it", fault)
+        await outcome(subject, subject.instrument.safe())
+        await subject.clock.sleep(60.0)
+        return true_state(subject)
+
+    assert {run(then(row[0]), virtual=True) for row in rows} == {"relay open"}

@@ -35,6 +35,7 @@ from operando.drivers.maccor_messages import (
 from operando.drivers.maccor_session import TesterSession
 from operando.instruments.clock import Clock
 from operando.instruments.errors import (
+    CommunicationError,
     GarbledReplyError,
     InstrumentError,
     LinkLostError,
@@ -325,11 +326,16 @@ class TesterChannel:
         """
         self._calls_for_safety += 1
         self._forget()
-        await self._halt()
-        while self._under_way is not None:
-            # A command that was sent before may have come after what was read back.
-            await asyncio.wait({self._under_way})
+        try:
             await self._halt()
+            while self._under_way is not None:
+                # A command that was sent before may have come after what was read back.
+                await asyncio.wait({self._under_way})
+                await self._halt()
+        except CommunicationError:
+            if self._session is not None:
+                await self._session.shout(SUSPEND, {"Chan": self._channel})
+            raise
 
     async def _halt(self) -> None:
         """Suspend the channel until it is read back that nothing runs."""

@@ -176,6 +176,15 @@ class TesterSession:
         except MacNetReplyError as error:
             raise self._garbled(function, error) from error
 
+    async def shout(self, function: Function, parameters: Parameters) -> None:
+        """Give a command without waiting for an answer: the line may still carry one way."""
+        self._request += 1
+        self._trusted = False
+        with contextlib.suppress(CommunicationError):
+            await self._wire.send(
+                request(function, parameters, self._request), TIMEOUT, urgent=True
+            )
+
     async def _ask(self, function: Function, parameters: Parameters, urgent: bool) -> Result:
         if self._opening.locked():
             async with self._opening:

@@ -517,7 +517,11 @@ class NewareBTS8(BTSChannel):
         self._calls_for_safety += 1
         self._test = None
         with self._named():
-            await self._make_safe()
+            try:
+                await self._make_safe()
+            except CommunicationError:
+                await self._stop_blindly()
+                raise
 
     async def _make_safe(self) -> None:
         state = await self._state(urgent=True)

@@ -209,6 +209,12 @@ class BTSChannel:
         assert self._watch is not None
         return session, self._watch.place
 
+    async def _stop_blindly(self) -> None:
+        """Tell the channel to stop although the server does not answer."""
+        session, watch = self._session, self._watch
+        if session is not None and watch is not None:
+            await session.shout(list_body("stop", [switch_item("stop", watch.place, "true")]))
+
     # Asking --------------------------------------------------------------------------------
 
     async def _look(self) -> Live:

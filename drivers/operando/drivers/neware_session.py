@@ -7,6 +7,7 @@ a session; it logs in for all, fails for all at once, and reads many channels in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
@@ -209,6 +210,16 @@ class Session:
             if task.cancelled():  # by `close`, not whoever waits
                 raise LinkLostError("the connection was closed meanwhile") from None
             raise
+
+    async def shout(self, body: str) -> None:
+        """Send a request without waiting for an answer: the line may still carry one way.
+
+        Behind a log-in, as this connection may be a new one.
+        """
+        self._logged_in = False
+        with contextlib.suppress(CommunicationError):
+            for one in (self._login, body):
+                await self._wire.send(framed(one), URGENT_TIMEOUT, urgent=True)
 
     def _end(self, task: asyncio.Task[ET.Element]) -> None:
         self._under_way.discard(task)

@@ -39,6 +39,7 @@ from operando.drivers.palmsens_packages import (
 from operando.instruments.capabilities import Capabilities, Range, WhenHostIsSilent
 from operando.instruments.clock import Clock
 from operando.instruments.errors import (
+    CommunicationError,
     GarbledReplyError,
     InstrumentError,
     NotVerifiedError,
@@ -579,21 +580,18 @@ class PalmSensMethodScript(Conversation):
             )
         return points
 
-    # Safe state ----------------------------------------------------------------------------
-
     async def safe(self) -> None:
-        """Abort whatever runs, switch the cell off with a script of its own, prove it.
-
-        Idempotent, works in any state. Raises SafeStateError or CommunicationError.
-        """
+        """Abort what runs, cell off, prove it, or SafeStateError or CommunicationError."""
         self._calls_for_safety += 1
-        self._driving = False
-        self._script = b""
+        self._driving, self._script = False, b""
         self._securing += 1
         try:
             await self._stop_reading()
             await self._trust()
             await self._halt()
             await self._switch_off()
+        except CommunicationError:
+            await self._abort_blindly()
+            raise
         finally:
             self._securing -= 1

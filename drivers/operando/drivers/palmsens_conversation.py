@@ -7,6 +7,7 @@ vendor's `instrument.py`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, NoReturn
@@ -304,6 +305,12 @@ class Conversation:
         problem = trouble(lines[-1])
         if problem is not None and problem.code != BUSY:
             self._raise(problem)
+
+    async def _abort_blindly(self) -> None:
+        """Tell it to abort although it does not answer: our scripts end with the cell off."""
+        await asyncio.sleep(AFTER_ERROR)  # until then it may be deaf
+        with contextlib.suppress(CommunicationError):
+            await self._wire.send(b"Z\n", TIMEOUT, urgent=True)
 
     async def _switch_off(self) -> None:
         """Switch the cell off by a script of its own; measure its open circuit to prove it.
