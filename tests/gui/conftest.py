@@ -14,9 +14,12 @@ os.environ["QT_NO_GUI_THREADPOOL"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PyQt6.QtCore import QCoreApplication, QEvent, QSettings
+from PyQt6.QtWidgets import QWidget
+from pytestqt.qtbot import QtBot
 
 from operando.gui.theme import DARK, LIGHT, Theme
 from support.window import FakeLink, usual_answers
@@ -64,3 +67,23 @@ def each_theme(request: pytest.FixtureRequest) -> Theme:
     """Dark, then light."""
     chosen: Theme = request.param
     return chosen
+
+
+@pytest.fixture
+def qtbot(qtbot: QtBot) -> Iterator[QtBot]:
+    """Qt's robot, holding on to every widget until its test is over.
+
+    It keeps weak references alone. A widget in a cycle of references, which its test has forgotten,
+    could be collected while Qt is still painting it after the test, and take the process along.
+    """
+    kept: list[QWidget] = []
+    add = qtbot.addWidget
+
+    def add_and_keep(widget: QWidget, **named: Any) -> None:
+        kept.append(widget)
+        add(widget, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(qtbot, "addWidget", add_and_keep)
+        yield qtbot
+    kept.clear()
