@@ -196,25 +196,40 @@ class Meter:
 
 
 async def charge_all(
-    bench: Path, order: Order, seconds: float, simulation: int, clock: Clock, profile: str
+    bench: Path,
+    order: Order,
+    seconds: float,
+    simulation: int,
+    clock: Clock,
+    profile: str,
+    at_once: int = 1000,
 ) -> tuple[Usage, list[Run]]:
-    """Run the order on every channel at once, measure for `seconds`, stop all."""
+    """Run the order on every channel, measure for `seconds`, stop all.
+
+    at_once: channels that are started together; the next ones when these are polled.
+    """
     profiler = cProfile.Profile() if profile else None
     async with Engine(load_bench(bench), clock) as engine:
+
+        def is_polled(channel: str) -> bool:
+            runner = engine.runners.get(channel)
+            return (
+                runner is not None
+                and runner.state is RunState.RUNNING
+                and "voltage" in runner.tally.values
+            )
+
         channels = tuple(engine.bench.channels)
         async with asyncio.TaskGroup() as group:
-            runs = [
-                group.create_task(engine.run(channel, order, bench.parent / "runs"))
-                for channel in channels
-            ]
-            while not all(
-                channel in engine.runners and "voltage" in engine.runners[channel].tally.values
-                and engine.runners[channel].state is RunState.RUNNING
-                for channel in channels
-            ):  # fmt: skip
-                await clock.sleep(0.1)
-                if any(task.done() for task in runs):
-                    break
+            runs: list[asyncio.Task[Run]] = []
+            for first in range(0, len(channels), at_once):
+                together = channels[first : first + at_once]
+                runs += [
+                    group.create_task(engine.run(channel, order, bench.parent / "runs"))
+                    for channel in together
+                ]
+                while not all(map(is_polled, together)) and not any(run.done() for run in runs):
+                    await clock.sleep(0.1)
             await clock.sleep(SETTLING)
             meter = Meter(clock, simulation)
             if profiler is not None:
@@ -280,6 +295,14 @@ class Polls:
         )
 
 
+def table_head() -> str:
+    """The heads of the columns of `Polls.line`."""
+    return (
+        f"{'lateness (ms)':14}{'polls':>8}{'p50':>9}{'p99':>9}{'p99.9':>9}{'max':>9}"
+        f"{'left out':>9}{'% on time':>10}"
+    )
+
+
 def within(rows: Iterable[tuple[float, float]], usage: Usage) -> tuple[list[float], list[float]]:
     """Sending and end of the polls that were sent while the processor time was measured, s."""
     kept = [
@@ -312,11 +335,11 @@ def read_records(
                                                             strict=True)]  # fmt: skip
         sent, ended = within(own, usage)
         if sent:
-            load_cells.add(sent, ended, _origin(sent, interval), interval)
+            load_cells.add(sent, ended, grid_origin(sent, interval), interval)
     return source_meters, load_cells
 
 
-def _origin(sent: list[float], interval: float) -> float:
+def grid_origin(sent: list[float], interval: float) -> float:
     """Origin of a grid before which one poll in a hundred is sent, s.
 
     Not the first of them: one poll that is late by more than half an interval would look early.
@@ -427,8 +450,7 @@ def main() -> None:
         f"{length:.0f} s; {rate:.0f} polls/s recorded; {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f}"
     )
-    print(f"{'lateness (ms)':14}{'polls':>8}{'p50':>9}{'p99':>9}{'p99.9':>9}{'max':>9}"
-          f"{'left out':>9}{'% on time':>10}")  # fmt: skip
+    print(table_head())
     for polls in (source_meters, load_cells, every):
         print(polls.line())
     per_poll = 1e4 * usage.own / rate if rate else math.nan

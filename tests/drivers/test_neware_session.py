@@ -10,12 +10,14 @@ import pytest
 from operando.drivers.neware import NewareBTS8
 from operando.drivers.neware_channel import NewareSettings
 from operando.instruments.errors import (
+    CommunicationError,
     LinkLostError,
     ReplyTimeoutError,
     UnsupportedError,
     WrongInstrumentError,
 )
 from operando.instruments.roles import Expect, Galvanostatic, Protection
+from operando.instruments.wires import Line
 from wire.cycler_server import Bench
 from wire.transcript import in_virtual_time
 
@@ -247,6 +249,133 @@ async def test_closing_ends_what_is_under_way() -> None:
     await driver.close()
     with pytest.raises(LinkLostError, match="closed meanwhile"):
         await reading
+
+
+# What many ask at the same time --------------------------------------------------------------
+
+
+async def working(bench: Bench) -> list[NewareBTS8]:
+    """Drivers of 128 channels on each of which a test runs; a request takes the server 10 ms."""
+    drivers = await connected(bench, *KEYS)
+    for unit in bench.server.units.values():
+        unit.work("somebody_else_s", "cc", "0.001")
+    bench.server.delay = 0.01
+    return drivers
+
+
+@in_virtual_time
+async def test_128_channels_are_stopped_as_fast_as_a_few() -> None:
+    bench = Bench(*KEYS)
+    drivers = await working(bench)
+    start = bench.clock.now()
+    await asyncio.gather(*(driver.safe() for driver in drivers))
+    assert {unit.state for unit in bench.server.units.values()} == {"stop"}
+    assert bench.clock.now() - start < 0.1  # one by one it would take 4 s
+    stops = [keys for command, keys in bench.server.asked if command == "stop"]
+    assert len(stops) <= 2
+    assert sorted(key for keys in stops for key in keys) == sorted(KEYS)  # each once
+
+
+@in_virtual_time
+async def test_of_a_joint_answer_each_channel_gets_its_own() -> None:
+    bench = Bench(*KEYS)
+    drivers = await working(bench)
+    for key in KEYS[::3]:
+        bench.server.units[key].state = "finish"
+    found = await asyncio.gather(*(driver.output_is_on() for driver in drivers))
+    assert found == [number % 3 != 0 for number in range(len(KEYS))]
+    assert bench.server.count("getchlstatus") <= 2
+
+
+@in_virtual_time
+async def test_channels_that_start_together_each_start_their_own_test() -> None:
+    bench = Bench(*KEYS)
+    drivers = await connected(bench, *KEYS)
+    bench.server.delay = 0.01
+    for driver in drivers:
+        await driver.prepare(WINDOW)
+    start = bench.clock.now()
+    charges = [Galvanostatic(1e-3 + 1e-5 * n, 4.25) for n in range(len(KEYS))]
+    await asyncio.gather(*(d.apply(c) for d, c in zip(drivers, charges, strict=True)))
+    assert bench.clock.now() - start < 0.5  # one by one it would take 9 s
+    assert bench.server.count("start") <= 4
+    for driver, charge in zip(drivers, charges, strict=True):
+        unit = bench.server.units[driver.name]
+        assert unit.barcode.startswith(driver.name.replace("-", "_"))
+        assert float(unit.current) == pytest.approx(charge.current, abs=6e-5)
+
+
+@in_virtual_time
+async def test_channels_that_look_for_the_first_time_share_a_request() -> None:
+    bench = Bench(*KEYS)
+    drivers = await working(bench)
+    await asyncio.gather(*(driver.running() for driver in drivers))
+    assert bench.server.count("inquire") <= 2
+
+
+@in_virtual_time
+async def test_a_server_that_minds_joint_requests_is_asked_one_by_one() -> None:
+    bench = Bench(*KEYS[:4])
+    drivers = await connected(bench, *KEYS[:4])
+    for unit in bench.server.units.values():
+        unit.work("somebody_else_s", "cc", "0.001")
+    server = bench.server
+    receive = server.receive
+
+    def only_single(line: Line, data: bytes, now: float) -> None:
+        if data.count(b"chlid=") > 1:
+            server.asked.append(("refused", ()))
+        else:
+            receive(line, data, now)
+
+    server.receive = only_single  # type: ignore[method-assign]
+
+    async def secured(driver: NewareBTS8) -> None:
+        try:
+            await driver.safe()
+        except CommunicationError:
+            await driver.reconnect()
+            await driver.safe()
+
+    start = bench.clock.now()
+    await asyncio.gather(*(secured(driver) for driver in drivers))
+    assert {unit.state for unit in server.units.values()} == {"stop"}
+    assert server.count("refused") == 1
+    assert bench.clock.now() - start < 2.0
+    assert await asyncio.gather(*(driver.output_is_on() for driver in drivers)) == [False] * 4
+
+
+@in_virtual_time
+async def test_what_waited_on_a_connection_that_failed_is_not_sent_on_the_next() -> None:
+    bench = Bench(*KEYS[:3])
+    drivers = await connected(bench, *KEYS[:3])
+    bench.server.silent = True
+    first = asyncio.create_task(drivers[0].output_is_on())
+    await bench.clock.sleep(0.1)
+    others = [asyncio.create_task(driver.output_is_on()) for driver in drivers[1:]]
+    await bench.clock.sleep(0.1)
+    with pytest.raises(ReplyTimeoutError):
+        await first
+    for other in others:
+        with pytest.raises(LinkLostError, match="nothing was sent"):
+            await other
+    assert bench.server.count("getchlstatus") == 1
+
+
+@in_virtual_time
+async def test_a_look_does_not_wait_for_the_downloads_of_other_channels() -> None:
+    bench = Bench(*KEYS)
+    drivers = await working(bench)
+    for unit in bench.server.units.values():
+        unit.rows.clear()
+        unit.store(1e-3)
+    downloads = [asyncio.create_task(driver.rows()) for driver in drivers[1:]]
+    await bench.clock.sleep(0.005)
+    start = bench.clock.now()
+    await drivers[0].running()
+    assert bench.clock.now() - start < 0.05
+    assert not downloads[-1].done()
+    assert all(len(rows) == 1 for rows in await asyncio.gather(*downloads))
 
 
 @in_virtual_time

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
 import threading
 import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from operando.drivers.transports import ThreadedWire, make_wire
+from drivers.line_server import Answer, Server, echo, with_wire
+from operando.drivers.transports import ThreadedWire, make_wire, threaded
 from operando.drivers.transports.threaded import GUARD, OPEN_TIMEOUT
 from operando.instruments.clock import Clock, run
 from operando.instruments.errors import (
@@ -28,75 +28,6 @@ from operando.instruments.wires import Framing, Sized, Switchboard, Terminated, 
 pytestmark = pytest.mark.sockets
 
 LINE = Terminated(b"\n")
-Answer = Callable[["Server", bytes, Callable[[bytes], None]], None]
-"""What a test server does with one line: given itself, the line, and a way to send."""
-
-
-class Server:
-    """A line server on the loopback; every connection is served by a thread of its own."""
-
-    def __init__(self, answer: Answer, *, reads: bool = True) -> None:
-        self.answer = answer
-        self.reads = reads
-        self.lines: list[bytes] = []
-        self.connections = 0
-        self.release = threading.Event()
-        self.answered = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    @property
-    def port(self) -> int:
-        return int(self._listener.getsockname()[1])
-
-    @property
-    def visa(self) -> str:
-        return f"TCPIP::127.0.0.1::{self.port}::SOCKET"
-
-    @property
-    def serial(self) -> str:
-        return f"serial:socket://127.0.0.1:{self.port}"
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection = self._listener.accept()[0]
-                self.connections += 1
-                self._open.append(connection)
-                thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-                self._threads.append(thread)
-                thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            if not self.reads:
-                self.release.wait(30.0)
-                return
-            for line in connection.makefile("rb"):
-                self.lines.append(line)
-                self.answer(self, line, connection.sendall)
-
-    def drop(self) -> None:
-        """Break every connection."""
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self.release.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.drop()
-        for thread in self._threads:
-            thread.join(5.0)
-
-
-def echo(server: Server, line: bytes, send: Callable[[bytes], None]) -> None:
-    """Send every line back."""
-    send(line)
 
 
 def answer_questions(server: Server, line: bytes, send: Callable[[bytes], None]) -> None:
@@ -150,15 +81,6 @@ def terminal(tmp_path: Path) -> Iterator[str]:
     thread.join(5.0)
     for handle in (master, slave, stop_reader, stop_writer):
         os.close(handle)
-
-
-async def with_wire(address: str, use: Callable[[Wire], object]) -> None:
-    wire = make_wire(address, Clock())
-    await wire.open()
-    try:
-        await use(wire)  # type: ignore[misc]
-    finally:
-        await wire.close()
 
 
 # ---------------------------------------------------------------- plain exchanges
@@ -322,17 +244,16 @@ def test_a_server_that_takes_no_bytes_does_not_hold_the_caller(
 
     async def use(wire: Wire) -> None:
         start = time.monotonic()
-        with pytest.raises(CommunicationError):
-            await wire.exchange(b"x" * 20_000_000 + b"\n", LINE, 0.2)
-        assert time.monotonic() - start < 0.2 + GUARD + 1.0
-        with pytest.raises(LinkLostError, match="stuck"):
-            await wire.exchange(b"next\n", LINE, 0.2)
-        server.reads = True
-        await wire.reopen()
+        for use_it in (wire.exchange(b"x" * 20_000_000 + b"\n", LINE, 0.2),
+                       wire.send(b"x" * 20_000_000 + b"\n", 0.2)):  # fmt: skip
+            with pytest.raises(ReplyTimeoutError):
+                await use_it
+        assert time.monotonic() - start < 0.4 + GUARD + 1.0
+        server.reads = True  # the next connection
         assert await wire.exchange(b"fine\n", LINE, 2.0) == b"fine"
 
     run(with_wire(server.visa, use))
-    assert server.connections == 2
+    assert server.connections == 3
 
 
 # ---------------------------------------------------------------- the thread
@@ -520,6 +441,36 @@ def test_closing_joins_the_thread_and_can_be_repeated(serve: Callable[..., Serve
         await wire.close()
         with pytest.raises(LinkLostError, match="not open"):
             await wire.exchange(b"x\n", LINE, 1.0)
+
+    run(scenario())
+
+
+def test_an_opened_session_is_not_given_up_because_the_event_loop_was_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threaded, "OPEN_TIMEOUT", 0.0)
+    monkeypatch.setattr(threaded, "GUARD", 0.001)
+
+    async def scenario() -> None:
+        loop, told = asyncio.get_running_loop(), threading.Event()
+        tell = loop.call_soon_threadsafe
+
+        def watched(*arguments: Any, **more: Any) -> asyncio.Handle:
+            handle = tell(*arguments, **more)
+            told.set()
+            return handle
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", watched)
+        wire = ThreadedWire("busy", Stubborn)
+        opening = asyncio.ensure_future(wire.open())
+        begun = time.monotonic()
+        await asyncio.sleep(0)
+        # The event loop does nothing until both have happened: the session is open, time is over.
+        assert told.wait(30.0)
+        while time.monotonic() - begun < 0.01:
+            pass
+        await opening
+        await wire.close()
 
     run(scenario())
 
