@@ -155,7 +155,11 @@ class Board:
             self.send(self.fixed[data])
         elif self._running is not None:
             self.letters.append(data)
-            if data == b"Y\n" and self.deaf_to_y:
+            if data == b"h\n":
+                self.send(data)
+                if self._timer is not None:
+                    self._timer.cancel()
+            elif data == b"Y\n" and self.deaf_to_y:
                 self.deaf_to_y -= 1
                 self.send(b"Y!0006\n")
             elif data in (b"Z\n", b"Y\n"):

@@ -114,7 +114,8 @@ def test_a_driver_that_is_not_connected_says_so() -> None:
         with pytest.raises(LinkLostError, match=r"maccor-macnet at .*#4: is not connected"):
             await cycler.measure()
         with pytest.raises(UnsupportedError, match="before connect"):
-            cycler.check(CHARGE)
+            await cycler.prepare(WINDOW)
+        cycler.check(Galvanostatic(1e6, 4.2))  # too much for any, but it has not said for which
 
     assert with_tester(scenario).sent == []
 

@@ -26,7 +26,7 @@ from wire.macnet_tester import ADDRESS, Bench, Channel, MacNetTester, with_teste
 WINDOW = Protection(voltage=(2.5, 4.25), current=5e-3)
 CHARGE = Galvanostatic(current=1.5e-3, cutoff=4.25)
 DISCHARGE = Galvanostatic(current=-1.5e-3, cutoff=2.5)
-START_DIRECT, SET_DIRECT, SUSPEND = (6, 7), (6, 8), (6, 3)
+START_DIRECT, SET_DIRECT, SUSPEND, RESET = (6, 7), (6, 8), (6, 3), (6, 5)
 
 
 def fourth(bench: Bench) -> Channel:
@@ -81,6 +81,73 @@ def test_a_state_that_does_not_say_that_the_relay_is_open_is_not_called_safe(sta
             await cycler.safe()
 
     with_tester(scenario)
+
+
+async def after_a_power_failure(bench: Bench, *, ours: bool = True) -> MaccorMacNet:
+    """A channel whose test waits to be resumed, and the driver that had it charge."""
+    cycler = await charging(bench)
+    fourth(bench).enter(30, 192, 9, "power fail")
+    if not ours:
+        fourth(bench).name = "Anna 2026-03"
+    return cycler
+
+
+def test_a_test_of_ours_that_waits_after_a_power_failure_is_ended_and_read_back() -> None:
+    async def scenario(bench: Bench) -> None:
+        cycler = await after_a_power_failure(bench)
+        assert (await cycler.measure()).status is Status.FAULT
+        await cycler.safe()
+        assert (fourth(bench).state, fourth(bench).history[-1]) == (0, "reset")
+        await cycler.safe()
+        count = len(bench.tester.writes())
+        await asyncio.sleep(30.0)
+        assert len(bench.tester.writes()) == count
+        await cycler.prepare(WINDOW)
+        await cycler.apply(CHARGE)
+        assert fourth(bench).relay
+
+    assert with_tester(scenario).writes().count(RESET) == 1
+
+
+def test_a_channel_can_be_prepared_after_a_power_failure() -> None:
+    async def scenario(bench: Bench) -> None:
+        cycler = await after_a_power_failure(bench)
+        await cycler.prepare(WINDOW)
+        assert fourth(bench).state == 0
+
+    assert with_tester(scenario).writes().count(RESET) == 1
+
+
+def test_a_test_of_somebody_else_that_waits_after_a_power_failure_is_kept_and_not_called_safe() -> (
+    None
+):
+    async def scenario(bench: Bench) -> None:
+        cycler = await after_a_power_failure(bench, ours=False)
+        with pytest.raises(SafeStateError, match=r"is power fail .* not ours.* at the tester"):
+            await cycler.safe()
+        assert fourth(bench).state == 9
+
+    assert RESET not in with_tester(scenario).writes()
+
+
+def test_a_power_failure_that_a_reset_does_not_end_is_not_called_safe() -> None:
+    async def scenario(bench: Bench) -> None:
+        cycler = await after_a_power_failure(bench)
+        bench.tester.instead(RESET, *[{"Result": "OK"}] * 100)
+        with pytest.raises(SafeStateError, match="is power fail"):
+            await cycler.safe()
+
+    with_tester(scenario)
+
+
+def test_a_channel_that_charges_in_spite_of_a_power_failure_is_suspended_and_not_ended() -> None:
+    async def scenario(bench: Bench) -> None:
+        cycler = await after_a_power_failure(bench)
+        fourth(bench).doing = 1
+        with pytest.raises(SafeStateError, match=r"is power fail .*RF1 1"):
+            await cycler.safe()
+
+    assert RESET not in with_tester(scenario).writes()
 
 
 def test_a_channel_that_says_suspended_but_charges_is_not_called_safe() -> None:

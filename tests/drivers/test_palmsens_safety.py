@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.palmsens_board import RESISTANCE, Board, on_board
-from drivers.test_palmsens import BITS, DISCHARGE, FIRMWARE, WINDOW, Driver, charging
+from drivers.test_palmsens import BITS, CHARGE, DISCHARGE, FIRMWARE, WINDOW, Driver, charging
 from operando.drivers.methodscript import CELL_OFF, PROBE
 from operando.drivers.palmsens import PalmSensMethodScript
 from operando.drivers.palmsens_models import PalmSensSettings
@@ -18,6 +19,7 @@ from operando.instruments.capabilities import WhenHostIsSilent
 from operando.instruments.errors import (
     GarbledReplyError,
     InstrumentError,
+    ReplyTimeoutError,
     ReportedError,
     SafeStateError,
     UnsupportedError,
@@ -131,7 +133,7 @@ def test_safe_does_not_believe_a_relay_that_sticks() -> None:
     on_board(scenario)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.2, 0.6, 1.1])
+@pytest.mark.parametrize("after", [0.0, 0.1, 0.2, 0.3, 1.1])
 def test_a_set_point_gives_way_to_safe_whenever_that_comes(after: float) -> None:
     async def scenario(driver: Driver, board: Board) -> None:
         await charging(driver)
@@ -144,7 +146,7 @@ def test_a_set_point_gives_way_to_safe_whenever_that_comes(after: float) -> None
         except InstrumentError:
             assert "safe state" in str(applying.exception())
         else:
-            assert after > 1.0
+            assert after > 0.2
         await asyncio.sleep(5.0)
         assert not board.relay
 
@@ -160,6 +162,51 @@ def test_silence_is_not_safe() -> None:
         board.silent = False
         await secure(driver, timeout=5.0)
         assert not board.relay
+
+    on_board(scenario)
+
+
+@pytest.mark.parametrize("what", ["step", "spectrum"])
+def test_a_script_that_another_hand_halted_is_an_error_in_time_and_is_brought_to_safety(
+    what: str,
+) -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        await charging(driver)
+        doing = driver.measure() if what == "step" else driver.impedance([10.0, 1.0, 0.1], 10e-3)
+        measuring = asyncio.ensure_future(doing)
+        await asyncio.sleep(0.05 if what == "step" else 2.0)
+        board.letter(b"h\n")
+        if what == "step":
+            with pytest.raises(ReplyTimeoutError):
+                await measuring
+            with pytest.raises(ReplyTimeoutError, match=r"halted \(h\)"):
+                await driver.measure()
+        assert board.relay, "what is halted goes on to drive the cell"
+        await secure(driver, timeout=2.0, attempts=3)
+        assert not board.relay
+        if what == "spectrum":
+            with pytest.raises(InstrumentError, match="safe state"):
+                await measuring
+
+    on_board(scenario)
+
+
+def test_after_a_run_time_error_a_reading_is_a_fault_until_the_next_set_point() -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        await driver.prepare(WINDOW)
+        board.fail_at = 6
+        await driver.apply(CHARGE)
+        await asyncio.sleep(60.0)  # points came that nobody read, then the error
+        with pytest.raises(ReportedError, match="critical cell overload"):
+            await driver.measure()
+        for reconnected in (False, False, True):
+            if reconnected:
+                await driver.reconnect()
+            reading = await driver.measure()
+            assert (reading.status, reading.regulation) == (Status.FAULT, Regulation.OPEN)
+            assert math.isnan(reading.voltage)
+        await driver.apply(CHARGE)
+        assert (await driver.measure()).status is Status.OK
 
     on_board(scenario)
 
@@ -277,6 +324,33 @@ def test_damaged_points_are_errors_of_ours_or_readings_that_are_true(
         await driver.safe()
         assert not board.relay
         assert all(named)
+
+    on_board(scenario)
+
+
+@pytest.mark.parametrize(
+    ("field", "damaged"),
+    [(b"eb", b"eb80F4240 "), (b"ab", b"ab8BEBC20m"), (b"ba", b"ba8BEBC20m")],
+)
+def test_a_point_that_no_instrument_can_have_made_is_garbled_and_harms_no_other(
+    field: bytes, damaged: bytes
+) -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        await charging(driver)
+
+        def distort(line: bytes) -> bytes:
+            board.distort = lambda line: line
+            return b";".join(
+                damaged if part.lstrip(b"P").startswith(field) else part
+                for part in line.removeprefix(b"P").split(b";")
+            ).join((b"P", b""))
+
+        board.distort = distort
+        with pytest.raises(GarbledReplyError):
+            await driver.measure()
+        reading = await driver.measure()
+        assert abs(asyncio.get_running_loop().time() - reading.time) <= 0.1
+        assert reading.current == pytest.approx(1.5e-3)
 
     on_board(scenario)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conformance import PROFILES
+from drivers.tampered import Patient
 from operando.instruments.clock import Clock
 from operando.instruments.errors import ReplyTimeoutError
 from operando.instruments.wires import Sized, Terminated
@@ -511,3 +515,15 @@ def test_any_bytes_leave_it_alive(noise: bytes, mode: str) -> None:
         await host.wire.exchange(b"??\r", Terminated(b"DMT143 / 1.4.2"), 1.0)
 
     scenario()
+
+
+@pytest.mark.parametrize("mode", ["", 'mode = "STOP"', 'mode = "POLL"'])
+def test_a_bench_that_says_nothing_to_the_driver_of_modes_works(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROFILES, "dmt143", dataclasses.replace(PROFILES["dmt143"], options=mode))
+    with Patient("dmt143", tmp_path) as patient:
+        for _ in range(2):
+            readings = patient.do(patient.driver.measure())
+            assert [one.status.value for one in readings] == ["ok", "ok"]
+            assert patient.do(patient.driver.reconnect()).serial == "J1140501"

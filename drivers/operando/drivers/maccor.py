@@ -138,8 +138,13 @@ class MaccorMacNet(TesterChannel):
     # Set-points ----------------------------------------------------------------------------
 
     def check(self, setpoint: SetPoint) -> None:
-        """Raise UnsupportedError if the channel cannot do it. Touches nothing."""
-        limits = self._limits()
+        """Raise UnsupportedError if the channel cannot do it. Touches nothing.
+
+        Its limits are its own, told at `connect`: before that, nothing is known to be too much.
+        """
+        limits = self._specification
+        if limits is None:
+            return
         match setpoint:
             case Galvanostatic(current=current, cutoff=voltage):
                 self._check_pair(voltage, (current,), limits)
@@ -352,8 +357,8 @@ class MaccorMacNet(TesterChannel):
     async def measure(self) -> Reading:
         """Measure voltage (V) and current (A), with the time of the tester's reply.
 
-        FAULT when the channel stopped although it had been driving: its watchdog, its safety, or
-        somebody at the tester.
+        FAULT when the channel stopped although it had been driving: its watchdog, its safety, a
+        power failure, or somebody at the tester.
         """
         newer_than = max(self._newer_than, self._clock.now() - self._settings.sharing)
         try:
@@ -367,14 +372,13 @@ class MaccorMacNet(TesterChannel):
             current = -abs(current)  # the sign that is sent is not in the document
         regulation, status = Regulation.OPEN, Status.OK
         drive = self._drive
-        if self._is_off(observed):
-            if drive is not None:
-                self._forget()
-                status = Status.FAULT
-        elif observed.doing in CHARGING | DISCHARGING:
+        if observed.doing in CHARGING | DISCHARGING:
             regulation = Regulation.UNKNOWN
             if drive is not None:
                 regulation = regulation_of(drive, observed.voltage, current)
+        if drive is not None and observed.state != ACTIVE:
+            self._forget()
+            status = Status.FAULT
         return Reading(observed.sent + width, width, observed.voltage, current, regulation, status)
 
     # Procedures ----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from operando.drivers.maccor_messages import (
     IDLE,
     NAMES,
     OVER,
+    POWER_FAIL,
     RESET,
     SET_DIRECT,
     SPECIFICATION,
@@ -172,10 +173,12 @@ class TesterChannel:
             raise self._error(LinkLostError, "is not connected")
         return self._session
 
-    async def _ask(self, function: Function, parameters: Parameters | None = None) -> Result:
+    async def _ask(
+        self, function: Function, parameters: Parameters | None = None, *, urgent: bool = False
+    ) -> Result:
         try:
             return await self._connected().ask(
-                function, {"Chan": self._channel, **(parameters or {})}
+                function, {"Chan": self._channel, **(parameters or {})}, urgent=urgent
             )
         except InstrumentError as error:
             self._blame(error)
@@ -218,9 +221,9 @@ class TesterChannel:
         except InstrumentError as error:
             self._blame(error)
 
-    async def _is_ours(self, beginning: str) -> bool:
+    async def _is_ours(self, beginning: str, *, urgent: bool = False) -> bool:
         """Whether the test on the channel, running or not, has a name that begins so."""
-        names = await self._ask(NAMES)
+        names = await self._ask(NAMES, urgent=urgent)
         name = self._parse(NAMES, lambda found: found.word("TestName"), names)
         return bool(beginning) and name.startswith(beginning)
 
@@ -304,8 +307,9 @@ class TesterChannel:
                 "tester, or choose another channel"
             )
         if observed.state not in OVER:
-            await self._halt()
-        await self._tell(RESET)
+            observed = await self._halt()
+        if observed.state not in IDLE:
+            await self._tell(RESET)
         await self._become(lambda seen: seen.state in IDLE, "available after a reset")
 
     def _new_name(self) -> str:
@@ -321,8 +325,9 @@ class TesterChannel:
     async def safe(self) -> None:
         """Suspend whatever runs on the channel; returns when it has been read back.
 
-        Idempotent, in any state, without waiting for a set-point that is being programmed.
-        Raises SafeStateError or CommunicationError.
+        A test of ours that waits after a power failure is ended instead. Idempotent, in any
+        state, without waiting for a set-point that is being programmed. Raises SafeStateError or
+        CommunicationError.
         """
         self._calls_for_safety += 1
         self._forget()
@@ -337,8 +342,8 @@ class TesterChannel:
                 await self._session.shout(SUSPEND, {"Chan": self._channel})
             raise
 
-    async def _halt(self) -> None:
-        """Suspend the channel until it is read back that nothing runs."""
+    async def _halt(self) -> Observation:
+        """Suspend the channel until it is read back that nothing runs; what was read at last."""
         clock = self._clock
         deadline = clock.now() + clock.lab(0.5 * PATIENCE)
         refusal, told = "", False
@@ -346,7 +351,7 @@ class TesterChannel:
             observed = await self._look(urgent=True)
             starting = observed.state in IDLE and clock.now() < self._may_start_until
             if self._is_off(observed) and not starting:
-                return
+                return observed
             if clock.now() >= deadline:
                 raise self._error(
                     SafeStateError,
@@ -356,8 +361,14 @@ class TesterChannel:
             if told or starting:
                 await clock.sleep(clock.lab(LOOK))
             if not self._is_off(observed):
-                told = True
+                told, ending, why = True, SUSPEND, ""
+                if observed.state == POWER_FAIL and observed.doing not in CHARGING | DISCHARGING:
+                    # The test waits to be resumed, the document does not say by whom or when:
+                    # it is safe when it is ended. What is not ours must not be lost by that.
+                    ours = await self._is_ours(PREFIX, urgent=True)
+                    ending = RESET if ours else SUSPEND
+                    why = "" if ours else ", with a test that is not ours: end it at the tester"
                 try:
-                    await self._tell(SUSPEND, urgent=True)
+                    await self._tell(ending, urgent=True)
                 except ReportedError as error:
-                    refusal = f", and says {error.text!r}"
+                    refusal = f", and says {error.text!r}{why}"

@@ -45,7 +45,7 @@ CAN_START = Function(6, 11)  # p. 51
 MOST_CHANNELS = 128
 """Channels that one reply may tell of (p. 24)."""
 
-ACTIVE = 2
+ACTIVE, POWER_FAIL = 2, 9
 STAT = {
     0: "available",
     1: "selected",
@@ -56,7 +56,7 @@ STAT = {
     6: "not available",
     7: "reset",
     8: "start",
-    9: "power fail",
+    POWER_FAIL: "power fail",
     10: "no controller",
     11: "shutdown",
     12: "starting",
@@ -145,17 +145,27 @@ UNNUMBERED = 0xFFFF
 """A refusal whose words are not in the document (its own "other" of 6,11)."""
 
 
+LONGEST_REPLY = 200_000
+"""Bytes; 128 channels take some 5000."""
+
+_LONGEST_WORDS = 300
+"""Characters of a reply that go into a message."""
+
+
 class MacNetReplyError(ValueError):
     """A reply that the document does not allow; the text says what was expected."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text[:_LONGEST_WORDS])
 
 
 class MacNetRefusedError(Exception):
     """The tester refused. code: its number, `UNNUMBERED` when it gave none. text: its words."""
 
     def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
         self.code = code
-        self.text = text
+        self.text = text[:_LONGEST_WORDS]
+        super().__init__(self.text)
 
 
 def request(function: Function, parameters: Parameters, own_id: int) -> bytes:
@@ -174,6 +184,14 @@ def request(function: Function, parameters: Parameters, own_id: int) -> bytes:
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number")
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys are there once each: of two values nobody knows which is meant."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +258,12 @@ def result_of(reply: bytes, function: Function, parameters: Parameters, own_id: 
 
     Raises MacNetReplyError when it is none, MacNetRefusedError when the tester refuses.
     """
+    if len(reply) > LONGEST_REPLY:
+        raise MacNetReplyError(f"at most {LONGEST_REPLY} bytes, not {len(reply)}")
     try:
-        message = json.loads(reply.decode("utf-8"), parse_constant=_refuse_constant)
+        message = json.loads(
+            reply.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_once
+        )
     except (ValueError, RecursionError) as error:
         raise MacNetReplyError(f"one JSON object ({error})") from None
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":

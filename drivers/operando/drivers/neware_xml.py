@@ -22,6 +22,10 @@ END: Final = Terminated(b"\n\n#\r\n")
 LONGEST_REPLY: Final = 4_000_000
 """Bytes. A thousand rows take a quarter of a million, and so do 720 channels."""
 
+MOST_PARTS: Final = 60_000
+"""Tags and attributes together. A thousand rows have some 13,000, and so do 720 channels; deeply
+nested ones would take seconds and hundreds of megabytes."""
+
 MOST_ROWS: Final = 1000
 """Rows that one download gives (API protocol v1.19)."""
 
@@ -231,6 +235,9 @@ def parse_xml(text: str) -> ET.Element:
     """
     if "<!" in text:
         raise ValueError("has a declaration or comment (<!...), which is refused")
+    parts = text.count("<") + text.count("=")
+    if parts > MOST_PARTS:
+        raise ValueError(f"has {parts} tags and attributes, more than {MOST_PARTS}")
     try:
         # Text, not bytes: an encoding that it claims for itself is passed over.
         return ET.fromstring(text)
@@ -260,6 +267,7 @@ _ANSWERS = {
 
 
 def _garbled(command: str, got: str, expected: str) -> NoReturn:
+    got = got if len(got) <= 300 else f"{got[:280]}..."
     raise GarbledReplyError(f"answered {command} with {got}; expected {expected}")
 
 

@@ -28,7 +28,6 @@ from operando.drivers.palmsens_packages import (
     PointClock,
     end_of_script,
     next_point,
-    point,
     spectrum_points,
     started_or_refused,
     trouble,
@@ -131,7 +130,6 @@ class PalmSensMethodScript(Conversation):
         self._lock = asyncio.Lock()
         self._protection: Protection | None = None
         self._script = b""
-        self._driving = False
         self._reader: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
         self._news: asyncio.Future[Reading] | None = None
@@ -173,9 +171,10 @@ class PalmSensMethodScript(Conversation):
 
     async def reconnect(self) -> Identity:
         """Abandon the session, open another, check the identity again. Writes nothing."""
-        self._trusted = self._driving = False
+        self._trusted = False
         self._script = b""
         await self._stop_reading(patience=0.0)
+        self._unread = None
         await self._open(self._wire.reopen)
         return await self._identify()
 
@@ -276,11 +275,12 @@ class PalmSensMethodScript(Conversation):
             program = self._compile(setpoint)
             await self._halt()
             self._driving = False
+            begun = self._clock.now()
             started = await self._start(program, calls)
             self._verify(setpoint, started)
             self._stop_if_unsafe(calls)
             self._script, self._driving = program, True
-            self._timer = PointClock(DRIFT)
+            self._timer = PointClock(DRIFT, begun)
             self._take(started)
             self._listen(self._clock.now())
 
@@ -382,8 +382,9 @@ class PalmSensMethodScript(Conversation):
                     )
                 elif not self._renewable and self._script and age > 0.75 * unattended:
                     await self._halt()
+                    self._timer = PointClock(DRIFT, self._clock.now())
                     await self._start(self._script, calls)
-                    renewed, self._timer = self._clock.now(), PointClock(DRIFT)
+                    renewed = self._clock.now()
                     continue
                 else:
                     lines = await self._exchange(b"", next_point, self._patience())
@@ -412,19 +413,12 @@ class PalmSensMethodScript(Conversation):
         except InstrumentError as another:
             return another
 
-    async def _report(self, lines: Sequence[bytes]) -> None:
-        """Raise what the instrument reports; after a run-time error the cell may still be on."""
-        problem = trouble(lines[-1])
-        if problem is None:
-            return
-        if lines[-1].startswith(b"!"):
-            # `on_finished:` is not carried out then.
-            await self._switch_off()
-        self._raise(problem)
-
     def _take(self, found: Point) -> None:
         arrival = self._clock.now()
-        made = self._timer.made(found.time, arrival)  # also of one that was long on its way
+        try:
+            made = self._timer.made(found.time, arrival)  # also of one that was long on its way
+        except ValueError as error:
+            self._garbled(f"a point of its script ({error})", str(found).encode())
         half = self._clock.lab(LATENCY)
         reading = Reading(
             made - half,
@@ -483,6 +477,7 @@ class PalmSensMethodScript(Conversation):
                 self._reader = None
             failure, self._failure = self._failure, None
             if failure is not None:
+                self._unread = None  # what came before it is not the present any more
                 raise failure
             return self._nothing()
 
@@ -493,12 +488,6 @@ class PalmSensMethodScript(Conversation):
             return last
         status = Status.FAULT if self._driving else Status.OK
         return Reading(self._clock.now(), 0.0, math.nan, 0.0, Regulation.OPEN, status)
-
-    def _decode(self, line: bytes) -> Point:
-        try:
-            return point(line)
-        except ValueError as error:
-            self._garbled(f"a point of its script ({error})", line)
 
     # Impedance -----------------------------------------------------------------------------
 
@@ -583,11 +572,12 @@ class PalmSensMethodScript(Conversation):
     async def safe(self) -> None:
         """Abort what runs, cell off, prove it, or SafeStateError or CommunicationError."""
         self._calls_for_safety += 1
-        self._driving, self._script = False, b""
+        self._script = b""
         self._securing += 1
         try:
             await self._stop_reading()
             await self._trust()
+            self._driving = False
             await self._halt()
             await self._switch_off()
         except CommunicationError:

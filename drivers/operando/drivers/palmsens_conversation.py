@@ -16,11 +16,13 @@ from operando.drivers.methodscript import CELL_OFF, PROBE
 from operando.drivers.palmsens_models import EMSTAT4_HR, LONGEST_INTERVAL, Model, model_of
 from operando.drivers.palmsens_packages import (
     Finished,
+    Point,
     Trouble,
     check_nesting,
     end_of_script,
     first,
     lines_of,
+    point,
     trouble,
     unheard_of,
     until,
@@ -43,6 +45,9 @@ TIMEOUT = 0.5
 
 AFTER_ERROR = 0.1
 """s of silence after an answer with an error; more than 50 ms are asked for."""
+
+BEYOND = 2.0
+"""Times its window or largest range, what no model can measure: a digit was changed on the way."""
 
 BUSY, NO_COMMAND = 0x0006, 0x0003
 """A script runs; the command is not known."""
@@ -76,6 +81,7 @@ class Conversation:
         self._clock = clock
         self._expect = expect
         self._trusted = False
+        self._driving = False  # a step was begun and not ended by us
         self._identity: Identity | None = None
         self._firmware = ""
         self._model: Model = EMSTAT4_HR
@@ -147,6 +153,8 @@ class Conversation:
 
     def _garbled(self, expected: str, found: bytes) -> NoReturn:
         self._trusted = False
+        # It may have been an error, after which nothing is heard.
+        self._quiet_until = asyncio.get_running_loop().time() + AFTER_ERROR
         raise self._error(
             GarbledReplyError,
             f"expected {expected}, got {found[:200]!r}. Nothing else was written.",
@@ -256,7 +264,14 @@ class Conversation:
         try:
             lines = await self._exchange(b"", first(_STAMP), patience, answers=_STAMP)
         except ReplyTimeoutError:
-            self._foreign()
+            if not self._driving:
+                self._foreign()
+            # Most likely the step that nobody has ended: `safe` must be able to abort it.
+            raise self._error(
+                ReplyTimeoutError,
+                "its script runs but says nothing, as one that was halted (h). Bring it to the "
+                "safe state, which aborts the script.",
+            ) from None
         found = _STAMP.fullmatch(lines[-1])
         if found is None:
             self._foreign()
@@ -339,6 +354,27 @@ class Conversation:
         if problem is None:
             self._whole(lines, "an open-circuit measurement")
         return problem
+
+    async def _report(self, lines: Sequence[bytes]) -> None:
+        """Raise what the instrument reports; after a run-time error the cell may still be on."""
+        problem = trouble(lines[-1])
+        if problem is None:
+            return
+        if lines[-1].startswith(b"!"):
+            # `on_finished:` is not carried out then.
+            await self._switch_off()
+        self._raise(problem)
+
+    def _decode(self, line: bytes) -> Point:
+        try:
+            found = point(line)
+        except ValueError as error:
+            self._garbled(f"a point of its script ({error})", line)
+        model = self._model
+        beyond = BEYOND * max(map(abs, model.voltage)), BEYOND * model.current
+        if abs(found.voltage) > beyond[0] or abs(found.current) > beyond[1]:
+            self._garbled(f"at most {beyond[0]:g} V and {beyond[1]:g} A", line)
+        return found
 
     def _whole(self, lines: Sequence[bytes], what: str) -> None:
         for line in lines:

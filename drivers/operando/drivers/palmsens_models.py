@@ -118,7 +118,7 @@ class PalmSensSettings:
     """
 
     channel: Annotated[int, Field(ge=0, le=15)] = 0
-    interval: Seconds = 0.5
+    interval: Seconds = 0.1
     unattended: Seconds = 600.0
     bandwidth: Annotated[float, Field(ge=0.0)] = 0.0
     protection_margin: Volts = 0.1

@@ -211,17 +211,24 @@ def point(line: bytes) -> Point:
 class PointClock:
     """When points were made, by the instrument's timer; laboratory time, s.
 
-    drift: most by which the two clocks may differ, as a fraction.
+    drift: most by which the two clocks may differ, as a fraction. begun: when the script was sent
+    at the earliest; unknown for one that ran before.
     """
 
-    def __init__(self, drift: float) -> None:
+    def __init__(self, drift: float, begun: float = -math.inf) -> None:
         self._drift = drift
+        self._begun = begun
         # Laboratory time of the timer's zero, by the fastest point so far.
         self._zero = math.inf
         self._last = 0.0
 
     def made(self, time: float, arrival: float) -> float:
-        """When a point was made that the timer stamps `time` and that came at `arrival`."""
+        """When a point was made that the timer stamps `time` and that came at `arrival`.
+
+        Raises ValueError for a stamp that lies in the future: it would move all that follow.
+        """
+        if time > (1.0 + self._drift) * (arrival - self._begun):
+            raise ValueError(f"{time:g} s of a step that began {arrival - self._begun:g} s ago")
         self._zero += self._drift * max(0.0, time - self._last)
         self._last = time
         self._zero = min(self._zero, arrival - time)
