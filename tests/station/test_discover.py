@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import tty
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -28,6 +30,7 @@ from operando.simulators.wire.tcp import TcpServer
 from operando.station.assembly import driver_info
 from operando.station.cli import app
 from operando.station.discover import Discovered, driver_of, identified, skeleton
+from simulators.bluetooth_bench import bluetooth, ess_in_air, tag_in_air
 
 INFOS: list[DriverInfo] = [driver_info(name) for name in available(DRIVERS)]
 METER = frozenset({"usb:05e6:2450"})
@@ -93,6 +96,60 @@ def test_two_drivers_that_know_one_sign_are_none() -> None:
     twice += [INFOS[0].__class__("b", "", (), "", (), "none", "", signs=("usb:1:2",))]
     assert driver_of(Sighting("x", "", frozenset({"usb:1:2"})), twice[:1]) == "a"
     assert driver_of(Sighting("x", "", frozenset({"usb:1:2"})), twice) == ""
+
+
+@pytest.mark.parametrize(
+    ("signs", "driver"),
+    [
+        ({"ble:name:Ruuvi 884F"}, "ruuvi"),
+        ({"ble:data:0499:0512fc5394c37c"}, "ruuvi"),
+        ({"ble:data:0499:0312fc5394c37c"}, ""),  # another format, without a name
+        ({"ble:data:004c:05"}, ""),
+        ({"ble:name:My Ruuvi"}, ""),
+        ({"ble:service:181a"}, "ess"),
+        ({"ble:service:181a5"}, ""),
+        ({"ble:service:180f"}, ""),
+        ({"usb:05e6:2461"}, "keithley-2461"),
+        ({"usb:05e6:24"}, ""),
+    ],
+)
+def test_signs_of_what_is_heard_and_plugged_in_lead_to_a_driver(
+    signs: set[str], driver: str
+) -> None:
+    assert driver_of(Sighting("x", "", frozenset(signs)), INFOS) == driver
+
+
+@pytest.mark.sockets
+@pytest.mark.skipif(sys.platform != "linux", reason="BlueZ is of Linux")
+def test_sensors_on_the_air_are_known_and_stand_in_the_bench(tmp_path: Path) -> None:
+    bench = tmp_path / "bench.toml"
+
+    async def scenario() -> Any:
+        clock = Clock("scaled", 10.0)
+        ess, tag = ess_in_air(clock), tag_in_air(clock)
+        ess.sensor.address, tag.sensor.address = "C0:00:00:00:00:01", "CB:B8:33:4C:88:4F"
+        async with bluetooth(tmp_path, clock, ess, tag):
+            command = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "operando.station", "discover"),
+                *("--json", "--write", str(bench)),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            printed, _ = await command.communicate()
+        assert command.returncode == 0
+        return json.loads(printed)
+
+    shown = asyncio.run(scenario())
+    assert not [why for why in shown["blind"] if why.startswith("Bluetooth")]
+    heard = {one["address"]: one for one in shown["found"] if one["address"].startswith("ble:")}
+    assert {address: one["driver"] for address, one in heard.items()} == {
+        "ble:C0:00:00:00:00:01": "ess",
+        "ble:CB:B8:33:4C:88:4F": "ruuvi",
+    }
+    assert all("advertises" in one["remark"] for one in heard.values())
+    written = load_bench(bench).instruments
+    assert (written["ess-1"].driver, written["ess-1"].address) == ("ess", "ble:C0:00:00:00:00:01")
+    assert written["ruuvi-1"].driver == "ruuvi"
+    assert written["ruuvi-1"].address == "ble:CB:B8:33:4C:88:4F"
 
 
 def test_the_skeleton_is_a_bench_file_with_the_unknown_as_remarks(tmp_path: Path) -> None:

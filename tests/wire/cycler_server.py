@@ -55,13 +55,13 @@ class Unit:
         self.state, self.barcode, self.step_type = "working", barcode, step_type
         self.current, self.step = current, step
 
-    def store(self, current: float, seconds: float = 1.0) -> None:
-        """Store a row of the present step."""
+    def store(self, current: float, seconds: float = 1.0, charge: float = 0.0) -> None:
+        """Store a row of the present step. charge: of the step, C, without its sign."""
         self.rows.append(
             f'<data seqid="{len(self.rows) + 1}" stepid="{self.step}" cycleid="1" '
             f'steptype="{self.step_type}" testtime="{seconds * 1e3:.0f}" '
             f'atime="2026-01-01 00:00:01" volt="{self.voltage}" curr="{current!r}" '
-            'cap="0" eng="0" />'
+            f'cap="{charge / 3600.0!r}" eng="0" />'
         )
 
     def inquire(self) -> str:

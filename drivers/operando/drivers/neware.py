@@ -11,23 +11,22 @@ import contextlib
 import hashlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar, Final, NoReturn, TypeAlias
 
-from operando.drivers.neware_channel import SETTLING, STOP_TIME, BTSChannel, NewareSettings
-from operando.drivers.neware_session import URGENT_TIMEOUT, Sighting
-from operando.drivers.neware_steps import (
-    Bounds,
-    CurrentStep,
-    Recording,
-    RestStep,
-    Step,
-    VoltageStep,
-    bounds_of,
-    step_file,
+from operando.drivers.neware_channel import (
+    SETTLING,
+    STOOD_STILL,
+    STOP_TIME,
+    BTSChannel,
+    NewareSettings,
+    TestClock,
 )
+from operando.drivers.neware_program import DRIVES, WORDS, Reel, natives, schedule, why_not
+from operando.drivers.neware_session import URGENT_TIMEOUT
+from operando.drivers.neware_steps import CurrentStep, RestStep, Step, VoltageStep, bounds_of
 from operando.drivers.neware_xml import (
     IDLE,
     Live,
@@ -42,7 +41,9 @@ from operando.instruments.errors import (
     InstrumentError,
     ReportedError,
     SafeStateError,
+    UnsupportedError,
 )
+from operando.instruments.on_board import Progress, Stage, StoredReading
 from operando.instruments.roles import (
     DriverInfo,
     Expect,
@@ -62,25 +63,11 @@ protocol promises no more than one look at the device every 5 s."""
 SAFE_STOP_TIME: Final = 1.0
 """s, the same within `safe`, which is given 2 s and may be called again."""
 
-FROZEN: Final = 30.0
-"""s for which live data of a working channel may stand still. The API protocol promises them
-afresh every 5 s."""
-
 REST_MARGIN: Final = 0.6
 """V above the highest voltage that the limit of an open circuit may lie; the relay is open."""
 
-WORDS: Final[Mapping[str, Regulation]] = {
-    "cc": Regulation.CURRENT,
-    "dc": Regulation.CURRENT,
-    "cv": Regulation.VOLTAGE,
-    "dv": Regulation.VOLTAGE,
-    "rest": Regulation.OPEN,
-    "pause": Regulation.OPEN,
-}
-"""What a step holds, by its word ("dv" is of the API protocol, the others were captured)."""
-
-DRIVES: Final = (Regulation.CURRENT, Regulation.VOLTAGE)
-"""What the two steps of a set-point hold, in order."""
+BEYOND: Final = 0.55
+"""Spans of the channel from the middle of it beyond which a voltage is none of its readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +77,7 @@ class _Test:
     barcode: str
     drives: bool
     regulations: tuple[Regulation, ...] = ()
+    reel: Reel | None = None
 
 
 class NewareBTS8(BTSChannel):
@@ -109,8 +97,8 @@ class NewareBTS8(BTSChannel):
         identification="model",
         safe_state="test stopped (circuit open), the channel's state read back",
         notes=(
-            "goes on when the computer dies: the protection of the step file bounds voltage and "
-            "current, `settings.longest` the time",
+            "goes on when the computer dies, to the end of the steps that it was given: the "
+            "protection of the step file bounds voltage and current, `settings.longest` the time",
             "ranges and limits of the channel are not told by the server: set them",
             "the server's computer must be able to read `step_folder`; what the channel made of a "
             "step file cannot be read back, only that it runs",
@@ -136,7 +124,7 @@ class NewareBTS8(BTSChannel):
         self._test: _Test | None = None
         self._program = ""
         self._start_sent = -math.inf
-        self._total = (math.nan, 0.0)
+        self._test_clock = TestClock()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -220,9 +208,10 @@ class NewareBTS8(BTSChannel):
                 self._test = None
                 await self._clear(live)
                 steps = self._steps(setpoint, live.voltage)
-                schedule = self._written(steps, protection, live.voltage, barcode)
+                every = self._settings.record_every
+                written = self._written(steps, protection, live.voltage, barcode, every)
                 test = _Test(barcode, True, (Regulation.OPEN,) if len(steps) == 1 else DRIVES)
-                await self._run(schedule, test, calls)
+                await self._run(written, test, calls)
 
     def _unique(self, mark: str) -> str:
         """A name for a test: the channel's, what it does, and a number of its own."""
@@ -251,29 +240,21 @@ class NewareBTS8(BTSChannel):
         )
 
     def _written(
-        self, steps: tuple[Step, ...], protection: Protection, present: float, barcode: str
+        self, steps: Sequence[Step], protection: Protection, present: float, name: str, every: float
     ) -> str:
-        """The step file. present: V; a step may lead a cell back into the window from outside."""
+        """The step file. present: V. name: of the test. every: s between two rows."""
         settings = self._settings
-        low, high = protection.voltage
-        first = steps[0]
-        direction = first.current if isinstance(first, CurrentStep) else 0.0
-        if direction >= 0.0 and present < low:
-            low = present
-        if direction <= 0.0 and present > high:
-            high = present
-        margin = settings.protection_margin
-        bounds = Bounds(
-            low - margin,
-            high + margin,
-            # A regulated current overshoots a little; a tenth is far from what harms a cell.
-            1.1 * protection.current,
-            settings.protection_delay,
-            settings.protection_charge,
+        return schedule(
+            steps,
+            protection,
+            present,
+            margin=settings.protection_margin,
+            delay=settings.protection_delay,
+            charge=settings.protection_charge,
+            every=every,
+            date=datetime.fromtimestamp(self._clock.utc(), UTC).strftime("%Y%m%d%H%M%S"),
+            remark=name,
         )
-        date = datetime.fromtimestamp(self._clock.utc(), UTC).strftime("%Y%m%d%H%M%S")
-        recording = Recording(settings.record_every)
-        return step_file(steps, bounds, recording, date=date, remark=barcode)
 
     async def _clear(self, live: Live) -> None:
         """Stop a test of ours; refuse to touch anybody else's. Idle afterwards, read back."""
@@ -289,11 +270,11 @@ class NewareBTS8(BTSChannel):
         if state not in IDLE:
             self._not_verified("after stop", "idle", state)
 
-    async def _run(self, schedule: str, test: _Test, calls: int) -> None:
+    async def _run(self, written: str, test: _Test, calls: int) -> None:
         """Start a schedule on an idle channel and see it run."""
         before = await self._stored()
         session, place = await self._ready()
-        path = self._save(schedule, place)
+        path = self._save(written, place)
         self._stop_if_unsafe(calls)
         backup = backup_item(self._settings.backup_folder)
         body = list_body("start", [start_item(place, test.barcode, path)], backup)
@@ -304,8 +285,8 @@ class NewareBTS8(BTSChannel):
             await self._complain("start")
         await self._see_running(test, calls)
         after = await self._stored()
-        self._expect_rows(1 if after.test != before.test else before.rows + 1)
-        self._total = (math.nan, 0.0)
+        self._expect_rows(1 if after.test != before.test else before.rows + 1, test.reel)
+        self._test_clock = TestClock()
         if calls != self._calls_for_safety:
             # `safe` was asked for while the channel was being started.
             await self._make_safe()
@@ -372,6 +353,7 @@ class NewareBTS8(BTSChannel):
                 regulations = (Regulation.OPEN,) if resting else DRIVES
                 self._test = _Test(live.barcode, True, regulations)
                 self._expect_rows(0)
+                self._test_clock = TestClock()
                 return True
 
     async def running(self) -> Live:
@@ -384,7 +366,66 @@ class NewareBTS8(BTSChannel):
         with self._named():
             return await self._state() not in IDLE
 
-    # Schedules -----------------------------------------------------------------------------
+    # Stages --------------------------------------------------------------------------------
+
+    def why_not(self, stages: Sequence[Stage]) -> str:
+        """Why it cannot run exactly these stages by itself, in words; "" if it can."""
+        try:
+            for stage in stages:
+                self.check(stage.setpoint)
+        except UnsupportedError as error:
+            return error.reason
+        return why_not(stages)
+
+    async def begin(self, stages: Sequence[Stage], every: float) -> None:
+        """Run stages on board, one test for all; returns when it has been read back working.
+
+        every: longest time between two stored rows, s; `settings.record_every` if that is less.
+        """
+        protection = self._protection
+        if protection is None:
+            self._refuse("the run's window is not known yet; prepare() comes first")
+        if reason := self.why_not(stages):
+            self._refuse(reason)
+        steps = natives(stages, longest=self._settings.longest)
+        name = self._unique(mark_of(tuple(stages), protection))
+        every = min(every, self._settings.record_every)
+        calls = self._calls_for_safety
+        async with self._lock:
+            with self._named():
+                live = await self._look()
+                self._test = None
+                await self._clear(live)
+                written = self._written(
+                    [one.step for one in steps], protection, live.voltage, name, every
+                )
+                held = tuple(one.regulation for one in steps)
+                await self._run(written, _Test(name, False, held, Reel(steps)), calls)
+
+    async def progress(self) -> Progress:
+        """Read where the stages are. Status FAULT when they ended otherwise than by their end."""
+        async with self._lock:
+            with self._named():
+                reel, test = self._reel, self._test
+                if reel is None or test is None:
+                    self._refuse("no stages were begun, or they were stopped")
+                reading, live = await self._measured()
+                native, elapsed = reel.at(live)
+                done = live.state == "finish" and reading.status is not Status.FAULT
+                stage = reel.stages if done else 0 if native is None else native.stage
+                return Progress(reading, stage, elapsed)
+
+    async def collect(self) -> list[StoredReading]:
+        """Download what was stored of the stages since the last call, in order."""
+        async with self._lock:
+            with self._named():
+                reel = self._reel
+                if reel is None:
+                    self._refuse("no stages were begun")
+                await self._wind(reel)
+                return reel.hand_out()
+
+    # Schedules as text ---------------------------------------------------------------------
 
     async def load(self, program: str) -> None:
         """Take a step file (its text) for `start`. Nothing is sent yet.
@@ -453,26 +494,37 @@ class NewareBTS8(BTSChannel):
         They may come with another channel's reading, up to `settings.sharing` old. Small currents
         are taken from the newest stored row of the step where it agrees with the live one, which
         has steps of 0.1 mA; NaN and UNSTABLE until a step has its first row. Status is FAULT when
-        a set-point ended although nobody ended it. When the live data of a working channel stand
-        still the reading keeps their old time, and after 30 s CommunicationError is raised.
+        a set-point ended although nobody ended it, or its test stood still meanwhile. When the
+        live data of a working channel stand still the reading keeps their old time, and after
+        30 s CommunicationError is raised.
         """
         async with self._lock:
             with self._named():
-                session, _ = await self._ready()
-                watch, test = self._watch, self._test
-                assert watch is not None
-                sighting = await session.look(watch)
-                live = sighting.live
-                time = self._time_of(sighting)
-                regulation, status = self._judged(live, test)
-                current = live.current
-                if live.state == "working" and regulation is not Regulation.OPEN:
-                    current = await self._refined(live)
+                return (await self._measured())[0]
+
+    async def _measured(self) -> tuple[Reading, Live]:
+        session, _ = await self._ready()
+        watch, test = self._watch, self._test
+        assert watch is not None
+        sighting = await session.look(watch)
+        live = sighting.live
+        time = self._test_clock.seen(sighting)
+        regulation, status = self._judged(live, test)
+        if self._test_clock.stood_still(max(STOOD_STILL, self._clock.lab(1.0))):
+            status = Status.FAULT
+        current = live.current
+        if live.state == "working" and regulation is not Regulation.OPEN:
+            current = await self._refined(live)
+        if status is Status.OK:
+            lowest, highest = self._settings.voltage
             if math.isnan(current) or math.isnan(live.voltage):
-                status = Status.UNSTABLE if status is Status.OK else status
-            if status is Status.FAULT:
-                self._test = None
-            return Reading(time, sighting.uncertainty, live.voltage, current, regulation, status)
+                status = Status.UNSTABLE
+            elif not abs(live.voltage - 0.5 * (lowest + highest)) <= BEYOND * (highest - lowest):
+                status = Status.OVERLOAD
+        if status is Status.FAULT:
+            self._test = None
+        reading = Reading(time, sighting.uncertainty, live.voltage, current, regulation, status)
+        return reading, live
 
     def _judged(self, live: Live, test: _Test | None) -> tuple[Regulation, Status]:
         """What the channel regulates, and whether it still does what it was told."""
@@ -482,7 +534,7 @@ class NewareBTS8(BTSChannel):
             return Regulation.OPEN, Status.OK if expected else Status.FAULT
         ours = test is None or test.barcode == live.barcode
         if live.state == "pause":
-            expected = ours and (test is None or not test.drives)
+            expected = ours and (test is None or not (test.drives or test.reel))
             return Regulation.OPEN, Status.OK if expected else Status.FAULT
         if live.state != "working":
             return Regulation.UNKNOWN, Status.OK if ours else Status.FAULT
@@ -490,21 +542,6 @@ class NewareBTS8(BTSChannel):
         if regulation is None and test is not None and 0 < live.step <= len(test.regulations):
             regulation = test.regulations[live.step - 1]
         return regulation or Regulation.UNKNOWN, Status.OK if ours else Status.FAULT
-
-    def _time_of(self, sighting: Sighting) -> float:
-        """When the data were seen first: a server may give the same again and again."""
-        live = sighting.live
-        total, since = self._total
-        if live.state != "working" or live.total_time != total:
-            self._total = (live.total_time, sighting.time)
-            return sighting.time
-        if sighting.time - since > FROZEN:
-            raise CommunicationError(
-                f"the live data of the working channel have stood still for "
-                f"{sighting.time - since:.0f} s: the server has lost the device. Look into BTS "
-                "Client."
-            )
-        return since
 
     # Safe state ----------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final, NoReturn
 
-from operando.drivers.neware_session import Session, Watch, join, leave, new_watch
+from operando.drivers.neware_program import Reel
+from operando.drivers.neware_session import Session, Sighting, Watch, join, leave, new_watch
 from operando.drivers.neware_xml import (
     MOST_ROWS,
     ChannelPlace,
@@ -40,6 +41,7 @@ from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
+    GarbledReplyError,
     InstrumentError,
     LinkLostError,
     NotVerifiedError,
@@ -64,6 +66,13 @@ RESOLUTION: Final = 1e-4
 
 FINE: Final = 1e3
 """A live current beyond so many steps of its resolution is fine enough as it is."""
+
+FROZEN: Final = 30.0
+"""s for which live data of a working channel may stand still. The API protocol promises them
+afresh every 5 s."""
+
+STOOD_STILL: Final = 10.0
+"""s by which a test's clock may fall behind, for the same reason."""
 
 FIRST_ROW: Final = 5.0
 """s into a step within which its first stored row should be there. ASSUMPTION."""
@@ -112,6 +121,45 @@ class NewareSettings:
                 raise BadInputError(f"{name} must be positive, not {getattr(self, name):g}")
 
 
+class TestClock:
+    """The clock of one test, beside ours."""
+
+    def __init__(self) -> None:
+        self._total = math.nan
+        self._since = 0.0
+        self._behind = 0.0
+        self._least = math.inf
+
+    def seen(self, sighting: Sighting) -> float:
+        """When the data were seen first (laboratory time): a server may give the same again.
+
+        Raises CommunicationError when those of a working channel have been the same for long.
+        """
+        live = sighting.live
+        if live.state != "working":
+            self._total, self._behind, self._least = math.nan, 0.0, math.inf
+            return sighting.time
+        if live.total_time != self._total:
+            self._total, self._since = live.total_time, sighting.time
+            self._behind = self._since - self._total
+            self._least = min(self._least, self._behind)
+        elif sighting.time - self._since > FROZEN:
+            raise CommunicationError(
+                f"the live data of the working channel have stood still for "
+                f"{sighting.time - self._since:.0f} s: the server has lost the device. Look into "
+                "BTS Client."
+            )
+        return self._since
+
+    def stood_still(self, longest: float) -> bool:
+        """Whether the test fell behind by more than `longest` s: its circuit was open meanwhile.
+
+        A cabinet that lost power goes on by itself when it is back, and its next data look as if
+        nothing had been.
+        """
+        return self._behind - self._least > longest
+
+
 class BTSChannel:
     """The part of the driver that drives nothing."""
 
@@ -132,6 +180,7 @@ class BTSChannel:
         self._identity: Identity | None = None
         self._next_row = 0
         self._row: StoredRow | None = None
+        self._reel: Reel | None = None
 
     # Connection and identity ---------------------------------------------------------------
 
@@ -151,7 +200,8 @@ class BTSChannel:
         """Open a fresh connection, one for all channels, find the channel again. Writes nothing."""
         if self._session is None:
             return await self.connect()
-        self._expect_rows(0)
+        if self._reel is None:
+            self._expect_rows(0)
         with self._named():
             await self._session.renew(self._generation)
         return self._identify(self._session)
@@ -351,10 +401,14 @@ class BTSChannel:
             with self._strict(session):
                 return steps_of(root, place)
 
-    def _expect_rows(self, first: int) -> None:
-        """The next row will be number `first`; 0 when that is to be asked for."""
+    def _expect_rows(self, first: int, reel: Reel | None = None) -> None:
+        """The next row will be number `first`; 0 when that is to be asked for.
+
+        reel: of a schedule, on which every row is wanted and not the newest alone.
+        """
         self._next_row = first
         self._row = None
+        self._reel = reel
 
     async def _refined(self, live: Live) -> float:
         """The current with more digits than the live one has, where they are known."""
@@ -372,6 +426,9 @@ class BTSChannel:
 
     async def _fetch(self) -> None:
         """Take the rows that were stored since the last look; the newest counts."""
+        if self._reel is not None:
+            await self._wind(self._reel)
+            return
         if self._next_row == 0:
             self._next_row = max(1, (await self._stored()).rows)
         rows = await self._rows(self._next_row)
@@ -381,6 +438,23 @@ class BTSChannel:
         if rows:
             self._row = rows[-1]
             self._next_row = rows[-1].number + 1
+
+    async def _wind(self, reel: Reel) -> None:
+        """Take every row that was stored since the last look."""
+        count = MOST_ROWS
+        while count == MOST_ROWS:
+            rows = await self._rows(self._next_row)
+            count = len(rows)
+            strange = [row.step for row in rows if not 1 <= row.step <= len(reel.natives)]
+            if strange:
+                raise GarbledReplyError(
+                    f"has stored a row of step {strange[0]}; the schedule that was started has "
+                    f"{len(reel.natives)}"
+                )
+            if rows:
+                reel.rows += rows
+                self._row = rows[-1]
+                self._next_row = rows[-1].number + 1
 
     # Errors --------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from operando.instruments.bench import (
 )
 from operando.instruments.errors import BadInputError
 from operando.instruments.parameters import unknown_key
-from operando.instruments.roles import ROLES, Expect
+from operando.instruments.roles import ACTUATORS, ROLES, Expect
 from operando.instruments.toml_text import Section, TomlDocument
 from operando.instruments.units import format_quantity
 
@@ -300,10 +300,12 @@ def _refuse_double_use(document: TomlDocument, channels: Mapping[str, ChannelEnt
                 )
     for channel in channels.values():
         for instrument in channel.shared:
-            if instrument in users:
+            owner = users.get(instrument)
+            # One channel may drive the chamber in which the cells of others are.
+            if owner is not None and instrument not in map(channels[owner].roles.get, ACTUATORS):
                 raise document.error(
                     ("channels", channel.name, "shared"),
-                    f"{instrument} has a role of channel {users[instrument]} and cannot be shared",
+                    f"{instrument} has a role of channel {owner} and cannot be shared",
                 )
 
 

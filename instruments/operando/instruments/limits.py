@@ -190,11 +190,14 @@ class LimitMonitor:
                 watch.acted = False
         return fired
 
-    def check_stale(self, time: float, ages: Mapping[str, float]) -> list[Firing]:
+    def check_stale(
+        self, time: float, ages: Mapping[str, float], excused: Collection[str] = ()
+    ) -> list[Firing]:
         """Judge silence; to be called regularly, also while nothing is measured.
 
         time: now, s. ages: s since the latest *valid* reading of each measured quantity; one that
         is missing was never read. Also lets a grace run out when no sample comes any more.
+        excused: names of limits that need no reading now, because the instrument enforces them.
         """
         fired: list[Firing] = []
         longest = time - self._started
@@ -207,7 +210,7 @@ class LimitMonitor:
                 own = ages.get(name, math.inf)
                 # A NaN age is no age at all. Nothing can be older than the watch itself.
                 age = max(age, longest if math.isnan(own) else min(own, longest))
-            if age <= limit.stale_after:
+            if age <= limit.stale_after or limit.name in excused:
                 watch.stale_since = None
                 watch.stale_acted = False
                 continue

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -22,8 +22,6 @@ T = TypeVar("T")
 
 Where = str | Callable[[str], str]
 """Place of a key for messages: a text put before the key, or a function of the key."""
-
-_DESCRIBED = re.compile(r"\s*([a-z_]\w*(?:, [a-z_]\w*)*): (\S.*)")
 
 
 def unknown_key(key: str, known: Mapping[str, object] | list[str]) -> str:
@@ -117,7 +115,7 @@ def _fields(target: object) -> dict[str, tuple[Any, FieldInfo]]:
         if not dataclasses.is_dataclass(target):
             raise TypeError(f"{target.__name__} is not a dataclass")
         hints = get_type_hints(target, include_extras=True)
-        texts = _descriptions(target.__doc__ or "")
+        texts = descriptions(target.__doc__ or "", hints)
         fields: dict[str, tuple[Any, FieldInfo]] = {}
         for field in dataclasses.fields(target):
             if not field.init:
@@ -138,7 +136,7 @@ def _fields(target: object) -> dict[str, tuple[Any, FieldInfo]]:
 def _of_signature(
     signature: inspect.Signature, hints: Mapping[str, Any], doc: str
 ) -> dict[str, tuple[Any, FieldInfo]]:
-    texts = _descriptions(doc)
+    texts = descriptions(doc, signature.parameters)
     fields: dict[str, tuple[Any, FieldInfo]] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -158,20 +156,21 @@ def _info(name: str, texts: Mapping[str, str], **default: Any) -> FieldInfo:
     return cast(FieldInfo, made)
 
 
-def _descriptions(doc: str) -> dict[str, str]:
-    """Texts of "name: text" and "name, name: text" in a docstring, continuation lines joined."""
-    texts: dict[str, str] = {}
-    current: list[str] = []
-    for line in inspect.cleandoc(doc).splitlines():
-        found = _DESCRIBED.match(line)
-        if found:
-            current = found[1].split(", ")
-            texts.update(dict.fromkeys(current, found[2].strip()))
-        elif line.strip() and line.startswith(" "):
-            texts.update({name: f"{texts[name]} {line.strip()}" for name in current})
-        else:
-            current = []
-    return texts
+def descriptions(doc: str, names: Iterable[str]) -> dict[str, str]:
+    """What a docstring says of each name: "name: text" or "name, name: text", up to the next.
+
+    A name begins a line or a sentence ("m2. unit: of the display"); the last ends at a blank line.
+    """
+    name = "|".join(map(re.escape, names))
+    if not name:
+        return {}
+    begins = rf"(?:^\s*|(?<=[.)] ))((?:{name})(?:, (?:{name}))*):\s"
+    parts = re.split(begins, inspect.cleandoc(doc), flags=re.MULTILINE)
+    return {
+        one: " ".join(said.partition("\n\n")[0].split())
+        for listed, said in zip(parts[1::2], parts[2::2], strict=True)
+        for one in listed.split(", ")
+    }
 
 
 def _key(location: tuple[int | str, ...]) -> str:

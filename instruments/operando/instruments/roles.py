@@ -173,6 +173,10 @@ class LoadCell(Instrument, Protocol):
 class PressureController(Instrument, Protocol):
     """Holds or ramps the stack pressure."""
 
+    def check(self, pressure: float, *, slew: float, maximum: float) -> None:
+        """Raise UnsupportedError if `hold` would refuse this by its settings. Touches nothing."""
+        ...
+
     async def hold(self, pressure: float, *, slew: float, maximum: float) -> None:
         """Go to `pressure` (Pa) at `slew` (Pa/s), never above `maximum` (Pa)."""
         ...
@@ -185,6 +189,10 @@ class PressureController(Instrument, Protocol):
 @runtime_checkable
 class TemperatureController(Instrument, Protocol):
     """A chamber or stage with a temperature set-point."""
+
+    def check(self, temperature: float) -> None:
+        """Raise UnsupportedError if `hold` would refuse this by its settings. Touches nothing."""
+        ...
 
     async def hold(self, temperature: float) -> None:
         """Go to `temperature` (K)."""
@@ -224,6 +232,9 @@ ROLES: Mapping[str, type] = {
 }
 """Roles by the names that bench files use."""
 
+ACTUATORS = frozenset({"pressure_controller", "temperature_controller"})
+"""Roles of what is driven around a cell, beside the potentiostat."""
+
 
 @dataclass(frozen=True, slots=True)
 class DriverInfo:
@@ -234,7 +245,7 @@ class DriverInfo:
     safe_state: in words. notes: what else a user must know. measures: names of `QUANTITIES` that it
     gives beside voltage and current of a cell. signs: by which the model is recognised before
     anything is said to it: "usb:05e6:2450" (ids in hexadecimal), "ble:name:Ruuvi" (how the name
-    begins), "ble:service:181a".
+    begins), "ble:service:181a", "ble:data:0499:05" (company, and how its data begin).
     """
 
     name: str

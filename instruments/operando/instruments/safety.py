@@ -5,15 +5,34 @@ from __future__ import annotations
 import asyncio
 
 from operando.instruments.errors import OperandoError, SafeStateError
-from operando.instruments.roles import Instrument
+from operando.instruments.roles import ACTUATORS, Instrument
+
+CELL_TIME = 2.0
+"""Seconds that an attempt may take on an instrument that drives a cell."""
+
+ACTUATOR_TIME = 6.0
+"""Seconds that an attempt may take on a chamber or press: a session that is new, some lines of
+slow serial text, and a mode that shows up to a second after it was told to change."""
+
+_REMEDIES = {
+    "pressure_controller": "IT GOES ON PRESSING: shut the gas off and vent by hand",
+    "temperature_controller": "IT GOES ON HEATING OR COOLING: stop it at its panel",
+}
 
 
-async def secure(instrument: Instrument, *, timeout: float = 2.0, attempts: int = 3) -> None:
+async def secure(
+    instrument: Instrument, *, timeout: float | None = None, attempts: int = 3
+) -> None:
     """Bring an instrument into its safe state, through a fresh session if the old one fails.
 
-    timeout: seconds of the event loop for each attempt. Returns when the safe state has been
-    read back. Raises SafeStateError, after which the output must be assumed to be on.
+    timeout: seconds of the event loop for each attempt; None is ACTUATOR_TIME for a chamber or
+    press and CELL_TIME for all else. Returns when the safe state has been read back. Raises
+    SafeStateError, after which the output must be assumed to be on.
     """
+    info = getattr(instrument, "INFO", None)
+    roles = ACTUATORS.intersection(() if info is None else info.roles)
+    if timeout is None:
+        timeout = ACTUATOR_TIME if roles else CELL_TIME
     failures: list[str] = []
     for attempt in range(attempts):
         try:
@@ -29,7 +48,9 @@ async def secure(instrument: Instrument, *, timeout: float = 2.0, attempts: int 
         except Exception as error:
             # A driver's own bug must not keep the next attempt from being made.
             failures.append(f"{type(error).__name__}: {error}")
+    remedies = [_REMEDIES[role] for role in sorted(roles)]
+    assumed = "; ".join(remedies) or "THE OUTPUT IS ON and disconnect the cell by hand"
     raise SafeStateError(
-        "the safe state could not be verified; ASSUME THAT THE OUTPUT IS ON and disconnect the "
-        f"cell by hand. {attempts} attempts: " + "; ".join(dict.fromkeys(failures))
+        f"the safe state could not be verified; ASSUME THAT {assumed}. "
+        f"{attempts} attempts: " + "; ".join(dict.fromkeys(failures))
     )

@@ -1,10 +1,18 @@
 """Protocols: steps, the runner that carries them out, one module an experiment."""
 
+from operando.protocols.actuator_steps import (
+    CHAMBER_TEMPERATURE,
+    HoldPressure,
+    HoldTemperature,
+    within,
+)
+from operando.protocols.actuators import VERIFIED, check_actuator
 from operando.protocols.cccv import cccv
+from operando.protocols.hold import conditioned_cccv
 from operando.protocols.preflight import OpenCircuitWindow
 from operando.protocols.preview import Preview, preview
 from operando.protocols.protocol import Cell, Outcome, Plan, ProtocolFunction, Steps, protocol
-from operando.protocols.run import Channel, RunResult, RunSettings, RunState
+from operando.protocols.run import POTENTIOSTAT, Channel, RunResult, RunSettings, RunState
 from operando.protocols.runner import Runner
 from operando.protocols.sheet import (
     SheetLine,
@@ -24,12 +32,17 @@ from operando.protocols.steps import (
 )
 
 __all__ = [
+    "CHAMBER_TEMPERATURE",
+    "POTENTIOSTAT",
+    "VERIFIED",
     "Block",
     "Cell",
     "Channel",
     "ConstantCurrent",
     "ConstantCurrentConstantVoltage",
     "ConstantVoltage",
+    "HoldPressure",
+    "HoldTemperature",
     "OpenCircuitWindow",
     "Outcome",
     "Plan",
@@ -44,6 +57,8 @@ __all__ = [
     "Step",
     "Steps",
     "cccv",
+    "check_actuator",
+    "conditioned_cccv",
     "contradictions",
     "default_limits",
     "limit_sheet",
@@ -51,4 +66,5 @@ __all__ = [
     "missing_limits",
     "preview",
     "protocol",
+    "within",
 ]

@@ -6,7 +6,13 @@ from operando.instruments.conditions import CURRENT, ELAPSED, VOLTAGE
 from operando.instruments.errors import BadInputError
 from operando.instruments.quantities import CRate, Seconds, Voltages
 from operando.protocols.protocol import Cell, Steps, protocol
-from operando.protocols.steps import ConstantCurrent, ConstantCurrentConstantVoltage, Rest
+from operando.protocols.steps import (
+    Block,
+    ConstantCurrent,
+    ConstantCurrentConstantVoltage,
+    Rest,
+    Step,
+)
 
 
 @protocol(
@@ -70,15 +76,20 @@ def cccv(
         charge_current = (formation_rate if forming else charge_rate) * cell.capacity
         discharge_current = (formation_rate if forming else discharge_rate) * cell.capacity
         kind = "formation " if forming else ""
+        charge: Step
         if constant_voltage and not forming:
             tapered = abs(CURRENT) <= cv_cutoff * cell.capacity
-            yield ConstantCurrentConstantVoltage(
+            charge = ConstantCurrentConstantVoltage(
                 charge_current, upper, until=(tapered,), label="charge", cycle=cycle
             )
         else:
-            yield ConstantCurrent(charge_current, (full,), label=f"{kind}charge", cycle=cycle)
+            charge = ConstantCurrent(charge_current, (full,), label=f"{kind}charge", cycle=cycle)
+        discharge = ConstantCurrent(
+            -discharge_current, (empty,), label=f"{kind}discharge", cycle=cycle
+        )
         if rest > 0.0:
-            yield Rest((rested,), label="rest after charge", cycle=cycle)
-        yield ConstantCurrent(-discharge_current, (empty,), label=f"{kind}discharge", cycle=cycle)
-        if rest > 0.0:
-            yield Rest((rested,), label="rest after discharge", cycle=cycle)
+            after_charge = Rest((rested,), label="rest after charge", cycle=cycle)
+            after_discharge = Rest((rested,), label="rest after discharge", cycle=cycle)
+            yield Block((charge, after_charge, discharge, after_discharge))
+        else:
+            yield Block((charge, discharge))

@@ -1,15 +1,27 @@
-"""What the runner writes into the journal, as plain data."""
+"""What the runner writes into the journal, as plain data, and its words for what ended a run."""
 
 from __future__ import annotations
 
 import math
+import traceback
+from collections.abc import Mapping
 from dataclasses import replace
 
+from operando.instruments.errors import OperandoError, RecordError
 from operando.instruments.limits import Firing
 from operando.instruments.recorder import JSON
 from operando.protocols.protocol import Outcome
 from operando.protocols.steps import Step, describe, step_hash
 from operando.protocols.tally import Tally
+
+OUT_OF_RANGE = (
+    "the reading is beyond its range (overflow): voltage or current are not known. Check the "
+    "contacts and the ranges."
+)
+WENT_OFF = (
+    "the instrument's output went off although it had been on: its front panel, an interlock or a "
+    "loss of power. Look at the instrument before going on."
+)
 
 
 def started_entry(step: Step, tally: Tally) -> dict[str, JSON]:
@@ -58,3 +70,42 @@ def firing_entry(firing: Firing) -> dict[str, JSON]:
         "value": next(iter(values.values()), None),
         "values": values,
     }
+
+
+def gap_entry(
+    start: float, end: float, *, suspended: float, charge_bound: float
+) -> dict[str, JSON]:
+    """A stretch in which nothing was seen. start, end: s of the run.
+
+    suspended: wall s of it for which the computer slept. charge_bound: C, the most that passed.
+    """
+    return {
+        "start": start,
+        "end": end,
+        "suspended": suspended,
+        "reason": "no reading: this process or its computer stood still",
+        "charge_bound": charge_bound,
+    }
+
+
+def safe_entry(
+    reason: str, potentiostat: str, actuators: Mapping[str, str], charge_after: float
+) -> dict[str, JSON]:
+    """Verdicts of the safe state. potentiostat: "verified" or what is wrong; actuators: the same
+    of each that was driven, by name. charge_after: C, passed between the last reading and the
+    opening of the circuit.
+    """
+    entry: dict[str, JSON] = {"reason": reason, "potentiostat": potentiostat}
+    if actuators:
+        entry["actuators"] = dict(sorted(actuators.items()))
+    return entry | {"charge_after": charge_after}
+
+
+def in_words(error: Exception) -> str:
+    """What ended a run, for people; a bug with the place where it came up."""
+    if isinstance(error, RecordError):
+        return f"the record failed: {error}"
+    if isinstance(error, OperandoError):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename} line {frame.lineno})"

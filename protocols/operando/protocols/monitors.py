@@ -31,6 +31,10 @@ class MonitorSink(Protocol):
         """An outage began."""
         ...
 
+    def on_monitor_back(self, name: str) -> None:
+        """An outage ended."""
+        ...
+
     def on_crash(self, name: str, why: str) -> None:
         """The watcher itself failed."""
         ...
@@ -59,6 +63,8 @@ async def watch(
                 failing = True
                 await _renew(monitor)
             else:
+                if failing:
+                    sink.on_monitor_back(name)
                 failing = False
                 for reading in readings:
                     sink.on_aux(reading)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from operando.instruments.samples import Reading, Status
+from operando.instruments.roles import Potentiostat
+from operando.instruments.samples import AuxReading, Reading, Status
+
+SETTLED = 1e-3
+"""Two readings of an open circuit that agree within this are the cell's, V."""
+
+SETTLING_READINGS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +43,27 @@ def judge_open_circuit(reading: Reading, window: OpenCircuitWindow) -> str | Non
         f"{found}, {expected}: implausible for this cell. Nothing was driven. Check the cell, "
         'or state its range in the recipe: [preflight] open_circuit = ["... V", "... V"].'
     )
+
+
+def judge_monitor(name: str, reading: AuxReading) -> str | None:
+    """What is wrong with a monitor's first reading, in words with a remedy; None if nothing."""
+    if reading.status in {Status.OK, Status.UNSTABLE} and not math.isnan(reading.value):
+        return None
+    return (
+        f"{name} gives no valid {reading.quantity} ({reading.status.value}); nothing was switched "
+        "on. Check the sensor, or take it out of the channel."
+    )
+
+
+async def settled(potentiostat: Potentiostat) -> Reading:
+    """Read an open circuit until two readings agree, and return the last.
+
+    A zero-current source on its lowest range takes tenths of a second to charge what hangs on it;
+    those readings are the instrument's, not the cell's, and are not kept.
+    """
+    reading = await potentiostat.measure()
+    for _ in range(SETTLING_READINGS):
+        before, reading = reading, await potentiostat.measure()
+        if abs(reading.voltage - before.voltage) < SETTLED:
+            break
+    return reading

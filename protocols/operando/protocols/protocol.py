@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import GeneratorType
@@ -18,7 +18,7 @@ from typing import Any, cast
 from operando.instruments.bench import CellEntry
 from operando.instruments.conditions import Condition
 from operando.instruments.errors import BadInputError
-from operando.instruments.parameters import Where, parameters_from
+from operando.instruments.parameters import Where, descriptions, parameters_from
 from operando.protocols.steps import Block, Step, problem_with, shown
 
 
@@ -47,6 +47,9 @@ class Outcome:
 
 Steps = Generator[Step | Block, Outcome, None]
 """What a protocol function returns."""
+
+Groups = Generator[tuple[Step, ...], Outcome, None]
+"""The same in groups: a block, once for each of its repeats, or a step alone."""
 
 Program = Generator[Step, Outcome, None]
 """The same with its blocks unrolled."""
@@ -87,9 +90,13 @@ class Plan:
     protocol: ProtocolFunction
     parameters: Mapping[str, Any]
 
+    def groups(self, cell: Cell) -> Groups:
+        """The generator of groups of steps for this cell; each may run on board whole."""
+        return _grouped(self.protocol, self.protocol.function(cell, **self.parameters))
+
     def steps(self, cell: Cell) -> Program:
         """The generator of steps for this cell, blocks unrolled."""
-        return _flat(self.protocol, self.protocol.function(cell, **self.parameters))
+        return _flat(self.groups(cell))
 
     def window(self) -> tuple[float, float]:
         """Lowest and highest voltage that the protocol itself goes to, V."""
@@ -158,33 +165,14 @@ def protocol(*, source: str) -> Callable[[Callable[..., Steps]], ProtocolFunctio
             name=function.__name__,
             source=source,
             summary=doc.partition("\n")[0],
-            parameter_docs=_parameter_docs(doc),
+            parameter_docs=descriptions(doc, inspect.signature(function).parameters),
         )
 
     return decorate
 
 
-def _parameter_docs(doc: str) -> dict[str, str]:
-    """Lines "name, other: text" of a docstring, continued by indented lines."""
-    docs: dict[str, str] = {}
-    current: list[str] = []
-    for line in doc.splitlines()[1:]:
-        head, colon, text = line.partition(": ")
-        names = [name.strip() for name in head.split(",")]
-        if colon and not line.startswith(" ") and all(name.isidentifier() for name in names):
-            current = names
-            for name in names:
-                docs[name] = text.strip()
-        elif line.startswith("    ") and current:
-            for name in current:
-                docs[name] += " " + line.strip()
-        else:
-            current = []
-    return docs
-
-
-def _flat(maker: ProtocolFunction, steps: Steps) -> Program:
-    """Unroll blocks, passing outcomes back; a block's own outcome is that of its last step.
+def _grouped(maker: ProtocolFunction, steps: Steps) -> Groups:
+    """Groups of steps, passing outcomes back; a block's own outcome is that of its last step.
 
     Raises BadInputError when the protocol's function gives anything but steps.
     """
@@ -202,12 +190,27 @@ def _flat(maker: ProtocolFunction, steps: Steps) -> Program:
             if problem:
                 raise BadInputError(f"protocol {maker.name}, {_place(steps)}: {problem}")
             if isinstance(item, Block):
-                outcome = yield from _unrolled(item.steps, item.repeat)
+                for _ in range(item.repeat):
+                    outcome = yield tuple(item.steps)
             else:
-                outcome = yield item
+                outcome = yield (item,)
             item = steps.send(outcome)
     except StopIteration:
         return
+
+
+def _flat(groups: Groups) -> Program:
+    """The steps of groups, one by one."""
+    try:
+        group = next(groups)
+        while True:
+            for step in group:
+                outcome = yield step
+            group = groups.send(outcome)
+    except StopIteration:
+        return
+    finally:
+        groups.close()
 
 
 def _problem_with(item: Step | Block) -> str:
@@ -225,12 +228,3 @@ def _place(steps: Steps) -> str:
         place = f"{Path(waiting.gi_code.co_filename).name} line {waiting.gi_frame.f_lineno}"
         waiting = waiting.gi_yieldfrom
     return place
-
-
-def _unrolled(steps: Iterable[Step], repeat: int) -> Generator[Step, Outcome, Outcome]:
-    outcome: Outcome | None = None
-    for _ in range(repeat):
-        for step in steps:
-            outcome = yield step
-    assert outcome is not None  # a block that would come to nothing is refused before
-    return outcome

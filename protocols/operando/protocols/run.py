@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from operando.instruments.limits import Limit
 from operando.instruments.recipe import Poll, RecordConditions
@@ -55,17 +56,29 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A cell with the instruments around it. monitors: by their names on the bench."""
+    """A cell with the instruments around it. monitors: by their names on the bench.
+
+    actuators: those of the monitors that steps may drive, names by their roles.
+    """
 
     name: str
     cell: Cell
     potentiostat: Potentiostat
     monitors: Mapping[str, Monitor] = field(default_factory=dict)
+    actuators: Mapping[str, str] = field(default_factory=dict)
+
+
+POTENTIOSTAT: Final = "potentiostat"
+"""What drives the cell, among what may be unsafe; it is read back by its role."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """How a run ended. safe: the safe state was read back. duration: s. charge: net, C."""
+    """How a run ended. duration: s. charge: net, C.
+
+    safe: the safe state was read back, of the potentiostat and of each actuator that was driven.
+    unsafe: of which it was not: "potentiostat", or an actuator by its name.
+    """
 
     state: RunState
     reason: str
@@ -73,6 +86,12 @@ class RunResult:
     duration: float
     charge: float
     steps: int
+    unsafe: tuple[str, ...] = ()
+
+    @property
+    def output_off(self) -> bool:
+        """Whether the cell's circuit was read back open, whatever stands around it."""
+        return POTENTIOSTAT not in self.unsafe
 
 
 def current_bound(setpoint: SetPoint) -> float:

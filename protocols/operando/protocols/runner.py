@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import NoReturn
 
 from operando.instruments.clock import Clock
@@ -25,32 +23,44 @@ from operando.instruments.errors import (
     RecordError,
     SafeStateError,
 )
-from operando.instruments.limits import Action, Firing, LimitMonitor
 from operando.instruments.recorder import JSON, Entry, Recorder
-from operando.instruments.roles import (
-    OpenCircuit,
-)
+from operando.instruments.roles import OpenCircuit
 from operando.instruments.safety import secure
 from operando.instruments.samples import AuxReading, Reading, Status
-from operando.protocols.entries import cut_short_entry, ended_entry, firing_entry, started_entry
+from operando.protocols.actuators import VERIFIED, Actuators, OnActuator
+from operando.protocols.entries import (
+    OUT_OF_RANGE,
+    WENT_OFF,
+    cut_short_entry,
+    ended_entry,
+    gap_entry,
+    in_words,
+    safe_entry,
+    started_entry,
+)
+from operando.protocols.limit_watch import READING_TIME, LimitWatch
 from operando.protocols.monitors import readings_of, watch
-from operando.protocols.preflight import OpenCircuitWindow, judge_open_circuit
+from operando.protocols.on_board import OnBoard, on_board
+from operando.protocols.preflight import (
+    OpenCircuitWindow,
+    judge_monitor,
+    judge_open_circuit,
+    settled,
+)
 from operando.protocols.protocol import Outcome, Plan
-from operando.protocols.run import Channel, RunResult, RunSettings, RunState, current_bound
+from operando.protocols.run import (
+    POTENTIOSTAT,
+    Channel,
+    RunResult,
+    RunSettings,
+    RunState,
+    current_bound,
+)
 from operando.protocols.steps import Step
 from operando.protocols.tally import ELECTRICAL, Tally
 
 MISSED_READINGS = 2
 """Consecutive failed readings that are repeated before the run counts as faulted."""
-
-SETTLED = 1e-3
-"""Two readings of an open circuit that agree within this are the cell's, V."""
-
-SETTLING_READINGS = 20
-
-READING_TIME = 2.0
-"""Wall s that a reading may take before its quantity can count as stale: time-out and repeats."""
-
 
 _RANK = {
     RunState.PAUSED: 1,
@@ -70,7 +80,10 @@ class _Interrupted(Exception):  # noqa: N818 - it is not an error
 
 
 class Runner:
-    """Runs one plan on one channel."""
+    """Runs one plan on one channel.
+
+    guard: puts an actuator under guard, by its name, before this run drives it.
+    """
 
     def __init__(
         self,
@@ -79,34 +92,31 @@ class Runner:
         settings: RunSettings,
         recorder: Recorder,
         clock: Clock,
+        guard: OnActuator | None = None,
     ) -> None:
         self._channel = channel
         self._plan = plan
         self._settings = settings
         self._recorder = recorder
         self._clock = clock
-        # A reading may be on its way for as long as a time-out, which is wall time.
-        patience = clock.lab(READING_TIME)
-        self._limits = LimitMonitor(
-            replace(limit, stale_after=max(limit.stale_after, patience))
-            for limit in settings.limits
-        )
-        self._journalling = asyncio.Lock()
-        self._watchers: list[asyncio.Task[None]] = []
+        self._watchers: dict[str, asyncio.Task[None]] = {}
         self._polling: asyncio.Task[None] | None = None
         self._securing: asyncio.Task[SafeStateError | None] | None = None
         self._observed_until = -math.inf
         self._driven = False
         self._step_is_open = False
+        self._step_ids: dict[tuple[str, str], int] = {}
         self._checked = settings.open_circuit is None
         self._opened_at = clock.now()
         self._interruption: tuple[RunState, str] | None = None
         self._interrupted = asyncio.Event()
         self._resumed = asyncio.Event()
         self._output_may_be_on = True
+        self._actuators = Actuators(channel, self.note, guard, self._stop_watching)
         self.state = RunState.PREPARING
         self.reason = ""
         self.tally = Tally(clock.now(), clock.utc() - clock.now(), settings.record, recorder)
+        self._limits = LimitWatch(settings, clock, self.tally, self._interrupt, self.note)
 
     # ---- what an operator can do, from the same event loop -------------------------------
 
@@ -137,6 +147,15 @@ class Runner:
             now = self._clock.now()
             await self._unobserved(now - seconds, now)
 
+    def lost(self, name: str, why: str) -> None:
+        """Somebody else switched an instrument: what this run drives is told again on resume."""
+        if self._actuators.lost(name):
+            self.hold(f"{name} was switched: {why}")
+
+    def is_safe(self, name: str) -> bool:
+        """Whether an actuator was never driven, or its safe state has been read back."""
+        return self._actuators.is_safe(name)
+
     @property
     def verified_off(self) -> bool:
         """Whether the circuit has been read back open since anything was switched on."""
@@ -158,6 +177,8 @@ class Runner:
         if self._polling is not None:
             self._polling.cancel()
         self._begin_securing()
+        if state in _FINAL:
+            self._actuators.begin_securing()
 
     # ---- the run -------------------------------------------------------------------------
 
@@ -176,44 +197,31 @@ class Runner:
             return await self._finish()
         except BaseException as error:
             # Cancelled from outside: the cell comes first, then the error goes on its way.
-            unsafe = await self._make_safe()
-            if unsafe is not None:
-                error.add_note(str(unsafe))
-                print(unsafe, file=sys.stderr)
+            for problem in await self._make_all_safe():
+                error.add_note(problem)
+                print(problem, file=sys.stderr)
             raise
         finally:
-            await self._end_watchers()
+            await self._stop_watching(*self._watchers)
 
     def _on_error(self, error: Exception) -> None:
         """Whatever went wrong ends the run, unless the run was being ended already."""
         if self._interruption is not None and self._interruption[0] in _FINAL:
             return
-        if isinstance(error, BadInputError) and not self._driven:
-            self._interrupt(RunState.REFUSED, str(error))
-        elif isinstance(error, RecordError):
-            self._interrupt(RunState.FAULTED, f"the record failed: {error}")
-        elif isinstance(error, OperandoError):
-            self._interrupt(RunState.FAULTED, str(error))
-        else:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{frame.filename} line {frame.lineno}"
-            self._interrupt(RunState.FAULTED, f"{type(error).__name__}: {error} ({where})")
+        refused = isinstance(error, BadInputError) and not self._driven
+        self._interrupt(RunState.REFUSED if refused else RunState.FAULTED, in_words(error))
 
     async def _prepare(self) -> None:
         settings, potentiostat = self._settings, self._channel.potentiostat
-        await self._note(Entry.RUN_STARTED, {"channel": self._channel.name})
+        await self.note(Entry.RUN_STARTED, {"channel": self._channel.name})
         for name, monitor in self._channel.monitors.items():
             for found in await readings_of(monitor):
-                if found.status not in {Status.OK, Status.UNSTABLE} or math.isnan(found.value):
-                    raise BadInputError(
-                        f"channel {self._channel.name}: {name} gives no valid {found.quantity} "
-                        f"({found.status.value}); nothing was switched on. Check the sensor, or "
-                        "take it out of the channel."
-                    )
-                self._on_aux(found)
+                if problem := judge_monitor(name, found):
+                    raise BadInputError(f"channel {self._channel.name}: {problem}")
+                self.on_aux(found)
         await potentiostat.prepare(settings.protection)
         if settings.open_circuit is None:
-            await self._note(Entry.NOTE, {"open circuit": "not checked, as the recipe asks"})
+            await self.note(Entry.NOTE, {"open circuit": "not checked, as the recipe asks"})
 
     async def _check_open_circuit(self, window: OpenCircuitWindow) -> None:
         """Find the cell at zero current before anything drives it."""
@@ -222,7 +230,7 @@ class Runner:
             self._output_may_be_on = True
             try:
                 await potentiostat.apply(OpenCircuit(self._rest_limit))
-                reading = await self._settled()
+                reading = await settled(potentiostat)
             except OperandoError:
                 if not self._interrupted.is_set():
                     raise
@@ -232,43 +240,30 @@ class Runner:
         self.tally.rest_voltage = reading.voltage
         finding: dict[str, JSON] = {"open circuit voltage": reading.voltage, "unit": "V"}
         problem = judge_open_circuit(reading, window)
-        await self._note(Entry.NOTE, finding | {"problem": problem})
+        await self.note(Entry.NOTE, finding | {"problem": problem})
         if problem is not None:
             raise BadInputError(f"channel {self._channel.name}: {problem}")
         self._checked = True
 
-    async def _settled(self) -> Reading:
-        """Read an open circuit until two readings agree, and return the last.
-
-        A zero-current source on its lowest range takes tenths of a second to charge what hangs on
-        it; those readings are the instrument's, not the cell's, and are not kept.
-        """
-        reading = await self._channel.potentiostat.measure()
-        for _ in range(SETTLING_READINGS):
-            before, reading = reading, await self._channel.potentiostat.measure()
-            if abs(reading.voltage - before.voltage) < SETTLED:
-                break
-        return reading
-
     def _start_watchers(self) -> None:
-        self._watchers = [
-            asyncio.create_task(
+        self._watchers = {
+            name: asyncio.create_task(
                 watch(name, monitor, self._settings.poll.of(name), self._clock, self)
             )
             for name, monitor in self._channel.monitors.items()
-        ]
+        }
         if self._settings.limits:
-            self._watchers.append(asyncio.create_task(self._watch_staleness()))
+            watching = self._limits.watch(lambda: self.state is RunState.RUNNING, self.on_crash)
+            self._watchers[""] = asyncio.create_task(watching)
 
-    async def _end_watchers(self) -> None:
-        watchers, self._watchers = self._watchers, []
+    async def _stop_watching(self, *names: str) -> None:
+        watchers = [self._watchers.pop(name) for name in names if name in self._watchers]
         for task in watchers:
             task.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
 
     async def _carry_out(self) -> None:
-        program = self._plan.steps(self._channel.cell)
-        step_ids: dict[tuple[str, str], int] = {}
+        program = self._plan.groups(self._channel.cell)
         window = self._settings.open_circuit
         while window is not None and not self._checked:
             try:
@@ -278,37 +273,83 @@ class Runner:
                     raise
         self.state = RunState.RUNNING
         try:
-            step = next(program)
+            group = next(program)
             while True:
-                step_id = step_ids.setdefault((type(step).__name__, step.label), len(step_ids) + 1)
-                outcome = await self._step(step, step_id)
-                step = program.send(outcome)
+                group = program.send(await self._group(group))
         except StopIteration:
             return
         finally:
             program.close()
 
-    async def _step(self, step: Step, step_id: int) -> Outcome:
-        tally = self.tally
-        tally.begin_step(step, step_id)
-        await self._note(Entry.STEP_STARTED, started_entry(step, tally))
-        self._step_is_open = True
+    async def _group(self, steps: Sequence[Step]) -> Outcome:
+        """Carry steps out, on board as far as that goes; the outcome of the last."""
+        schedule = on_board(
+            self._channel.potentiostat, steps, self._rest_limit, self._settings, self._clock, self
+        )
+        if schedule is not None:
+            await self._look_on(schedule, steps[0])
+            if schedule.over and schedule.outcome is not None:
+                return schedule.outcome
+            # Interrupted: the rest of that step by software, and those behind it as a group again.
+            outcome = await self._step(steps[schedule.ended], begun=True)
+            behind = steps[schedule.ended + 1 :]
+            return await self._group(behind) if behind else outcome
+        for step in steps:
+            outcome = await self._step(step)
+        return outcome
+
+    async def _look_on(self, schedule: OnBoard, first: Step) -> None:
+        """Let the instrument run a schedule until it is over, or stopped and to be resumed."""
+        await self.begin_step(first)
+        try:
+            self._output_may_be_on = self._driven = True
+            await self._attempt(schedule.begin())
+            while not schedule.over:
+                self._limits.on_board = True
+                await self._attempt(schedule.watch())
+                await schedule.turn()
+        except _Interrupted:
+            self._limits.on_board = False
+            assert self._interruption is not None
+            await schedule.cut_short(for_good=self._interruption[0] in _FINAL)
+            if not await self._held():
+                raise
+        finally:
+            self._limits.on_board = False
+
+    async def _step(self, step: Step, *, begun: bool = False) -> Outcome:
+        """Step by software. begun: its beginning has been journalled, and part of it is over."""
+        if not begun:
+            await self.begin_step(step)
         while True:
             try:
-                await self._attempt(step)
+                await self._attempt(self._poll(step))
                 break
             except _Interrupted:
                 if not await self._held():
                     raise
-        outcome = tally.outcome()
+        return await self.end_step()
+
+    async def begin_step(self, step: Step) -> None:
+        """Journal the intent to carry a step out, and count from here."""
+        key = (type(step).__name__, step.label)
+        self.tally.begin_step(step, self._step_ids.setdefault(key, len(self._step_ids) + 1))
+        await self.note(Entry.STEP_STARTED, started_entry(step, self.tally))
+        self._step_is_open = True
+
+    async def end_step(self) -> Outcome:
+        """Journal how the step ended."""
+        outcome = self.tally.outcome()
         self._step_is_open = False
-        await self._note(Entry.STEP_ENDED, ended_entry(outcome, tally))
+        await self.note(Entry.STEP_ENDED, ended_entry(outcome, self.tally))
         return outcome
 
-    async def _attempt(self, step: Step) -> None:
-        """Drive the step until it ends; raise _Interrupted if something else ends it."""
-        if not self._interrupted.is_set():
-            self._polling = asyncio.create_task(self._poll(step))
+    async def _attempt(self, driving: Coroutine[None, None, None]) -> None:
+        """Drive until that comes to its end; raise _Interrupted if something else ends it."""
+        if self._interrupted.is_set():
+            driving.close()
+        else:
+            self._polling = asyncio.create_task(driving)
             try:
                 await asyncio.wait({self._polling})
                 if not self._polling.cancelled() and (error := self._polling.exception()):
@@ -329,7 +370,8 @@ class Runner:
 
     async def _poll(self, step: Step) -> None:
         clock, potentiostat, tally = self._clock, self._channel.potentiostat, self.tally
-        interval, recorder = self._settings.poll.interval, self._recorder
+        interval = self._settings.poll.interval
+        self._actuators.begin(step, tally.step_count)
         setpoint = step.setpoint(self._rest_limit)
         resting = isinstance(setpoint, OpenCircuit)
         self._output_may_be_on = self._driven = True
@@ -338,14 +380,13 @@ class Runner:
         # The set-point before ended when the relay opened for a rest, else when the new one came.
         tally.begin_attempt(asked if resting else clock.now(), current_bound(setpoint))
         if resting:
-            await self._settled()
+            await settled(potentiostat)
         suspended = clock.suspended()
         patience = 5.0 * interval + clock.lab(READING_TIME)
         missed = 0
         due = clock.now()
         while True:
             await clock.sleep_until(due)
-            recorder.check()
             try:
                 reading = await potentiostat.measure()
             except LinkLostError:
@@ -355,7 +396,7 @@ class Runner:
                 missed += 1
                 if missed > MISSED_READINGS:
                     raise
-                await self._note(
+                await self.note(
                     Entry.ALARM, {"what": "reading failed, repeated", "why": str(error)}
                 )
                 continue
@@ -364,48 +405,36 @@ class Runner:
             if slept > 1.0 or reading.time - tally.last_time > patience:
                 await self._unobserved(tally.last_time, reading.time, slept)
                 return
-            if self._on_reading(reading, step):
+            self.judge(reading, step)
+            if not self._interrupted.is_set() and tally.step_ended(reading):
+                await self._actuators.told(step)
                 return
             due = tally.next_due(due, interval, clock.now())
 
-    def _on_reading(self, reading: Reading, step: Step) -> bool:
-        """Take a reading; whether it ended the step. Limits act before anything else."""
+    def judge(self, reading: Reading, step: Step) -> None:
+        """Take a reading and let limits act on it."""
+        self._recorder.check()
+        self._actuators.check()
         tally = self.tally
         tally.take(reading)
         wrong = tally.wrong_direction(reading, step) or tally.stopped_flowing(reading, step)
         if wrong:
             self._interrupt(RunState.TRIPPED, wrong)
         elif reading.status is Status.OVERLOAD:
-            self._interrupt(
-                RunState.TRIPPED,
-                "the reading is beyond its range (overflow): voltage or current are not known. "
-                "Check the contacts and the ranges.",
-            )
+            self._interrupt(RunState.TRIPPED, OUT_OF_RANGE)
         elif reading.status is Status.FAULT:
-            self._interrupt(
-                RunState.FAULTED,
-                "the instrument's output went off although it had been on: its front panel, an "
-                "interlock or a loss of power. Look at the instrument before going on.",
-            )
+            self._interrupt(RunState.FAULTED, WENT_OFF)
         if self._interrupted.is_set():
             tally.record_last()
-            return False
-        fired = self._limits.update(tally.time, tally.values, ELECTRICAL)
-        if fired:
-            self._act(fired)
+            return
+        if self._limits.update(tally.time, ELECTRICAL):
             tally.record_last()
-        if self._interrupted.is_set():
-            return False
-        return tally.step_ended(reading)
 
     def on_aux(self, reading: AuxReading) -> None:
         """Take a reading of a monitor; called by its watcher."""
-        self._on_aux(reading)
-
-    def _on_aux(self, reading: AuxReading) -> None:
         tally = self.tally
         tally.take_aux(reading)
-        if reading.status is Status.OVERLOAD and self._is_limited(reading.quantity):
+        if reading.status is Status.OVERLOAD and self._limits.acts_on(reading.quantity):
             self._interrupt(
                 RunState.TRIPPED,
                 f"{reading.source} reports overload: {reading.quantity} is beyond its range, and a "
@@ -413,54 +442,22 @@ class Runner:
             )
             tally.record_aux(reading)
             return
-        fired = self._limits.update(reading.time - tally.start, tally.values, (reading.quantity,))
-        if fired:
-            self._act(fired)
+        if self._limits.update(reading.time - tally.start, (reading.quantity,)):
             tally.record_aux(reading)
-
-    def _is_limited(self, quantity: str) -> bool:
-        return any(
-            quantity in limit.when.quantities and limit.action is not Action.WARN
-            for limit in self._settings.limits
-        )
 
     async def on_monitor_failure(self, name: str, why: str) -> None:
         """Journal that a monitor cannot be read; its limits act when it is stale."""
-        await self._note(Entry.ALARM, {"what": f"{name} cannot be read", "why": why})
+        self._actuators.lost(name)
+        await self.note(Entry.ALARM, {"what": f"{name} cannot be read", "why": why})
+
+    def on_monitor_back(self, name: str) -> None:
+        """A monitor can be read again; one that is driven may have lost its set-point meanwhile."""
+        if self.state is RunState.RUNNING:
+            self._actuators.tell_again()
 
     def on_crash(self, name: str, why: str) -> None:
         """A watcher died of a bug: end the run rather than go on blind."""
         self._interrupt(RunState.FAULTED, f"watching {name} failed: {why}")
-
-    def _act(self, fired: Iterable[Firing]) -> None:
-        for firing in fired:
-            self.tally.fired.append(firing)
-            if firing.action is Action.TRIP:
-                self._interrupt(RunState.TRIPPED, str(firing))
-            elif firing.action is Action.HOLD:
-                self._interrupt(RunState.HELD, str(firing))
-
-    async def _watch_staleness(self) -> None:
-        shortest = min(limit.stale_after for limit in self._limits.limits)
-        period = max(self._clock.lab(0.1), shortest / 4.0)
-        try:
-            while True:
-                await self._clock.sleep(period)
-                if self.state is RunState.RUNNING:
-                    now = self._clock.now()
-                    ages = self.tally.ages(now)
-                    self._act(self._limits.check_stale(now - self.tally.start, ages))
-                await self._journal_fired()
-        except Exception as error:
-            self.on_crash("the limits", f"{type(error).__name__}: {error}")
-            raise
-
-    async def _journal_fired(self) -> None:
-        """Journal the limits that acted; one task at a time, each exactly once."""
-        async with self._journalling:
-            while self.tally.fired:
-                await self._note(Entry.LIMIT, firing_entry(self.tally.fired[0]))
-                self.tally.fired.pop(0)
 
     async def _unobserved(self, start: float, end: float, slept: float = 0.0) -> None:
         """Say that nothing was seen between two laboratory times, and hold.
@@ -476,15 +473,9 @@ class Runner:
         tally = self.tally
         bound = tally.current_bound * (end - start + self._clock.lab(slept))
         tally.skip_gap(end, self._clock.utc(end) - end)
-        await self._note(
+        await self.note(
             Entry.GAP,
-            {
-                "start": start - tally.start,
-                "end": end - tally.start,
-                "suspended": slept,
-                "reason": "no reading: this process or its computer stood still",
-                "charge_bound": bound,
-            },
+            gap_entry(start - tally.start, end - tally.start, suspended=slept, charge_bound=bound),
         )
 
     # ---- holding and ending --------------------------------------------------------------
@@ -502,16 +493,16 @@ class Runner:
         self._interrupted.clear()
         self._resumed.clear()
         self._securing = None
-        await self._journal_fired()
-        await self._note(
+        await self._limits.journal()
+        await self.note(
             Entry.PAUSED,
             {"state": state.value, "reason": reason, "elapsed": self.tally.elapsed,
              "step_charge": self.tally.step_charge},
         )  # fmt: skip
         if not await self._wait_for_operator():
             return False
-        await self._note(Entry.RESUMED, {"elapsed": self.tally.elapsed})
-        self._limits.reset(self._clock.now() - self.tally.start)
+        await self.note(Entry.RESUMED, {"elapsed": self.tally.elapsed})
+        self._limits.reset()
         self.state, self.reason = RunState.RUNNING, ""
         return True
 
@@ -537,25 +528,24 @@ class Runner:
         return True
 
     async def _finish(self) -> RunResult:
-        unsafe = await self._make_safe()
+        problems = await self._make_all_safe()
+        unsafe = self._output_may_be_on
         tally, now = self.tally, self._clock.now()
-        await self._end_watchers()
+        await self._stop_watching(*self._watchers)
         if self._interruption is not None and self._interruption[0] in _FINAL:
             self.state, self.reason = self._interruption
-        if unsafe is not None:
+        if problems:
             self.state = RunState.FAULTED
-            self.reason = f"{self.reason}; {unsafe}" if self.reason else str(unsafe)
+            self.reason = "; ".join(filter(None, (self.reason, *problems)))
         try:
             # Unless the circuit was found open, nobody knows when the step ended.
-            after = 0.0 if unsafe is not None else tally.end_attempt(self._opened_at)
-            await self._journal_fired()
-            if self._step_is_open and unsafe is None:
-                await self._note(Entry.STEP_ENDED, cut_short_entry(self.state.value, tally))
-            verdict = "verified" if unsafe is None else str(unsafe)
-            # charge_after: passed between the last reading and the opening of the circuit
-            how = {"reason": self.reason, "potentiostat": verdict}
-            await self._note(Entry.SAFE, how | {"charge_after": after})
-            await self._note(Entry.RUN_ENDED, {"state": self.state.value, "reason": self.reason})
+            after = 0.0 if unsafe else tally.end_attempt(self._opened_at)
+            await self._limits.journal()
+            if self._step_is_open and not unsafe:
+                await self.note(Entry.STEP_ENDED, cut_short_entry(self.state.value, tally))
+            verdicts = problems[0] if unsafe else VERIFIED, self._actuators.verdicts
+            await self.note(Entry.SAFE, safe_entry(self.reason, *verdicts, after))
+            await self.note(Entry.RUN_ENDED, {"state": self.state.value, "reason": self.reason})
         except RecordError as error:
             # The cell is safe already; the caller learns that the record's end is missing.
             self.state = RunState.FAULTED
@@ -563,10 +553,11 @@ class Runner:
         return RunResult(
             state=self.state,
             reason=self.reason,
-            safe=unsafe is None,
+            safe=not problems,
             duration=now - tally.start,
             charge=tally.charge,
             steps=tally.step_count,
+            unsafe=(POTENTIOSTAT,) * unsafe + self._actuators.unsafe,
         )
 
     def _begin_securing(self) -> asyncio.Task[SafeStateError | None]:
@@ -595,5 +586,15 @@ class Runner:
             await asyncio.wait({task})
             raise
 
-    async def _note(self, entry: Entry, data: Mapping[str, JSON]) -> None:
+    async def _make_all_safe(self) -> list[str]:
+        """The cell's circuit first, with it what was driven around it; what is wrong, in words."""
+        self._begin_securing()
+        self._actuators.begin_securing()
+        unsafe = await self._make_safe()
+        verdicts = await self._actuators.secured()
+        problems = [] if unsafe is None else [str(unsafe)]
+        return problems + [f"{name}: {one}" for name, one in verdicts.items() if one != VERIFIED]
+
+    async def note(self, entry: Entry, data: Mapping[str, JSON]) -> None:
+        """Append to the journal at this time."""
         await self._recorder.journal(entry, self._clock.now() - self.tally.start, data)

@@ -36,6 +36,9 @@ CURRENT_AT_REST = 10e-6
 below its window), 1.2 times the highest current, and 10 uA where none is asked for. Our choice; a
 recipe overrides them."""
 
+AT_THE_END = "the run has ended, however it ended"
+"""When a chamber or press that a run has driven is brought into its safe state."""
+
 DEFAULT_MARK = " (default)"
 """Ends the name of a limit that is added by itself."""
 
@@ -100,6 +103,42 @@ def limit_sheet(
                       without_host)
         )  # fmt: skip
     return tuple(lines)
+
+
+def on_board_limits(limits: Iterable[Limit], protection: Protection) -> frozenset[str]:
+    """Names of the limits that an instrument enforces itself where it carries out steps alone."""
+    return frozenset(
+        limit.name
+        for limit in limits
+        if _outside_window(limit.when, protection) or _above_currents(limit.when, protection)
+    )
+
+
+def actuator_line(
+    name: str, capabilities: Capabilities, safe_state: str, *, watchdog_time: float
+) -> SheetLine:
+    """A chamber or press that a run drives: its safe state, and what it does without a host.
+
+    name: on the bench. safe_state: the word of its settings, "" if it has no choice.
+    watchdog_time: wall s, as for `limit_sheet`.
+    """
+    stays = capabilities.when_host_is_silent is not WhenHostIsSilent.SWITCHES_OFF
+    without_host = "it stops by itself"
+    if stays:
+        on_board = ", ".join(sorted(capabilities.on_board)) or "nothing"
+        without_host = (
+            f"it goes on holding its last set-point (on board: {on_board}); the watchdog brings it "
+            f"into its safe state within {watchdog_time + capabilities.off_time:.2g} s if this "
+            "process dies; NOTHING does if the computer dies"
+        )
+    return SheetLine(
+        name,
+        AT_THE_END,
+        f"{safe_state} (its safe state)" if safe_state else "safe state",
+        ("runner",),
+        capabilities.off_time + EVENT_LOOP_DELAY,
+        without_host,
+    )
 
 
 def _outside_window(when: Condition, protection: Protection) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from operando.instruments.conditions import Condition, voltage_bound
 from operando.instruments.evaluators import Evaluator
-from operando.instruments.limits import Firing
+from operando.instruments.on_board import StoredReading
 from operando.instruments.recipe import RecordConditions
 from operando.instruments.recorder import Recorder
 from operando.instruments.samples import AuxReading, Origin, Reading, Regulation, Sample, Status
@@ -60,7 +61,6 @@ class Tally:
         self.charge_before = 0.0
         self.current_bound = 0.0
         self.rest_voltage = math.nan
-        self.fired: list[Firing] = []
         self._utc_offset = utc_offset
         self._recorder = recorder
         self._every = record.every
@@ -294,6 +294,67 @@ class Tally:
             return
         self._last_aux[key] = (time, reading.value)
         self._recorder.aux(reading._replace(time=time))
+
+    # ---- steps on board ------------------------------------------------------------------
+
+    def settle(self, charge: float, energy: float, elapsed: float) -> None:
+        """The instrument's own sums of the step replace what was counted from readings.
+
+        charge: C. energy: J. elapsed: s. Nothing more is counted until the next attempt.
+        """
+        self.charge += charge - self.step_charge
+        self.energy += energy - self._step_energy
+        self.step_charge, self._step_energy, self.elapsed = charge, energy, elapsed
+        self._last_current = self._last_power = math.nan
+
+    def record_stored(
+        self, rows: Sequence[StoredReading], began: float, uncertainty: float
+    ) -> None:
+        """Record what the instrument stored of the step, after `settle`, as the record asks.
+
+        began: laboratory time of the beginning of the step, known within `uncertainty`, s.
+        """
+        self.record_last()
+        charge, energy = self.charge - self.step_charge, self.energy - self._step_energy
+        time, changes = began - self.start, dict(self._changes)
+        kept: StoredReading | None = None
+        for row in rows:
+            if (
+                kept is not None
+                and row is not rows[-1]
+                and row.elapsed - kept.elapsed < self._every - 1e-9
+                and not abs(row.voltage - kept.voltage) >= changes.get("voltage", math.inf)
+                and not abs(row.current - kept.current) >= changes.get("current", math.inf)
+            ):
+                continue
+            kept = row
+            self._recorder.sample(
+                Sample(
+                    time + row.elapsed,
+                    began + row.elapsed + self._utc_offset,
+                    uncertainty,
+                    row.voltage,
+                    row.current,
+                    charge + row.charge,
+                    row.charge,
+                    energy + row.energy,
+                    row.elapsed,
+                    self.step_count,
+                    self.step_id,
+                    self.cycle,
+                    row.regulation,
+                    Status.OK,
+                    Origin.INSTRUMENT,
+                )
+            )
+
+    def end_on_board(
+        self, last: StoredReading, condition: Condition | None, *, cutoff: bool
+    ) -> None:
+        """The instrument ended the step. last: its last row. cutoff: at its own cut-off."""
+        self.values.update(voltage=last.voltage, current=last.current)
+        self._condition, self.reason = condition, "cut-off" if cutoff else "condition"
+        self._active = False
 
     # ---- judgements ----------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from operando.instruments.bench import Bench
 from operando.instruments.conditions import parse
 from operando.instruments.errors import BadInputError, OperandoError
 from operando.instruments.recorder import Entry
-from operando.protocols import RunState
+from operando.protocols import POTENTIOSTAT, VERIFIED, RunState
 from operando.records import Record
 from operando.station.client.models import LimitInfo, Output, State
 from operando.station.details import made
@@ -34,7 +34,7 @@ class LastRun:
 
     output: of the potentiostat, read back at Unix time `output_at`; None if it was not.
     attention: somebody must acknowledge first. started: as `RunSummary`. elapsed: s of laboratory
-    time.
+    time. unsafe: actuators that it drove and that were not read back safe.
     """
 
     run: str | None = None
@@ -51,6 +51,7 @@ class LastRun:
     step_index: int = 0
     cycle: int = 0
     limits: tuple[LimitInfo, ...] = ()
+    unsafe: tuple[str, ...] = ()
 
 
 def limits_of(run: UnderWay) -> tuple[LimitInfo, ...]:
@@ -71,19 +72,21 @@ def ended(run: UnderWay, outcome: Run | str) -> LastRun:
     if isinstance(outcome, Run):
         result = outcome.result
         state, reason, off, elapsed = (
-            result.state, result.reason, result.safe, result.duration,
+            result.state, result.reason, result.output_off, result.duration,
         )  # fmt: skip
+        unsafe = tuple(name for name in result.unsafe if name != POTENTIOSTAT)
     else:
         state, reason, off, elapsed = (
             RunState.FAULTED, outcome, run.verified_off, tally.time,
         )  # fmt: skip
+        unsafe = ()
     return LastRun(
         run=run.folder.name,
         state=state.value,
         reason=reason,
         output="off" if off else "unknown",
         output_at=time.time() if off else None,
-        attention=state.value in SERIOUS or not off,
+        attention=state.value in SERIOUS or not off or bool(unsafe),
         protocol=run.order.plan.protocol.name,
         title=run.order.title or run.order.plan.protocol.name,
         started=run.started,
@@ -92,6 +95,7 @@ def ended(run: UnderWay, outcome: Run | str) -> LastRun:
         step_index=tally.step_count,
         cycle=tally.cycle,
         limits=limits_of(run),
+        unsafe=unsafe,
     )
 
 
@@ -135,9 +139,21 @@ def last_run(output: Path, bench: Bench, channel: str, seen: Acknowledgements) -
             )
         if found.state == "running":  # somebody else writes it, so it is not of these instruments
             continue
-        attention = found.state in SERIOUS or found.output != "off"
+        attention = found.state in SERIOUS or found.output != "off" or bool(found.unsafe)
         return replace(found, attention=attention and folder.name not in seen)
     return LastRun()
+
+
+def unsafe_of(record: Record) -> tuple[str, ...]:
+    """Whose safe state nobody has read back: "potentiostat", and actuators that were told."""
+    verdicts: dict[str, object] = {POTENTIOSTAT: "unknown"}
+    for entry in record.journal():
+        if entry.entry is Entry.NOTE and "told" in entry.data:
+            verdicts[str(entry.data.get("instrument"))] = "unknown"
+        elif entry.entry is Entry.SAFE:
+            verdicts[POTENTIOSTAT] = entry.data.get("potentiostat")
+            verdicts |= _mapping(entry.data.get("actuators"))
+    return tuple(name for name, verdict in verdicts.items() if verdict != VERIFIED)
 
 
 def _belongs(record: Record, channel: str, cell: str, potentiostat: str) -> bool:
@@ -156,7 +172,7 @@ def _from_record(record: Record) -> LastRun:
     manifest, steps = record.manifest, record.steps()
     journal = record.journal()
     state: State = record.state
-    verified = [e.data.get("potentiostat") == "verified" for e in journal if e.entry is Entry.SAFE]
+    unsafe = unsafe_of(record)
     reasons = [e.data.get("reason") for e in journal if e.entry is Entry.RUN_ENDED]
     if state == "killed":
         reason = (
@@ -173,7 +189,7 @@ def _from_record(record: Record) -> LastRun:
         run=record.folder.name,
         state=state,
         reason=reason,
-        output="off" if state != "killed" and verified and verified[-1] else "unknown",
+        output="off" if state != "killed" and POTENTIOSTAT not in unsafe else "unknown",
         protocol=protocol,
         title=str(manifest.get("title") or protocol),
         started=started,
@@ -182,6 +198,7 @@ def _from_record(record: Record) -> LastRun:
         step_index=steps[-1].index if steps else 0,
         cycle=steps[-1].cycle if steps else 0,
         limits=tuple(_recorded_limits(_mapping(manifest.get("limits")))),
+        unsafe=tuple(name for name in unsafe if name != POTENTIOSTAT),
     )
 
 

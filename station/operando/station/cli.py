@@ -25,12 +25,13 @@ from operando.instruments.errors import (
     OperandoError,
 )
 from operando.instruments.recipe import load_recipe
-from operando.instruments.registry import DRIVERS, PROTOCOLS, available
+from operando.instruments.registry import PROTOCOLS, available
 from operando.protocols import RunResult, contradictions
 from operando.records import Record
 from operando.station import cli_station
 from operando.station.assembly import driver_info, protocol_function, simulated_bench, simulation_of
 from operando.station.cli_discover import discover
+from operando.station.cli_drivers import drivers
 from operando.station.cli_records import records
 from operando.station.client.discovery import station_of
 from operando.station.engine import Engine, Run, exit_code, order_from, settle
@@ -49,6 +50,7 @@ app.add_typer(records, name="records")
 app.command()(cli_station.station)
 app.command()(cli_station.gui)
 app.command()(discover)
+app.command()(drivers)
 
 EXIT_BAD_INPUT = 2
 EXIT_ABORTED = 4
@@ -162,7 +164,11 @@ def _end_of_run(result: RunResult, folder: Path, as_json: bool) -> None:
         colour = "green" if exit_code(result.state) == 0 else "bold red"
         console = Console(highlight=False, soft_wrap=True)
         console.print(f"{result.state.value}: {result.reason}", style=colour, markup=False)
-        off = "output read back off" if result.safe else "OUTPUT NOT VERIFIED: assume that it is ON"
+        off = "output read back off"
+        if not result.output_off:
+            off = "OUTPUT NOT VERIFIED: assume that it is ON"
+        elif not result.safe:
+            off += f", NOT VERIFIED SAFE: {', '.join(result.unsafe)}"
         kind = "SIMULATED record" if Record.open(folder).simulated else "record"
         console.print(f"{off}; {kind} in {folder}", markup=False)
     if exit_code(result.state):
@@ -264,22 +270,6 @@ def demo(
     from operando.station.demo import run_demo
 
     run_demo(output, Console())
-
-
-@app.command()
-def drivers(as_json: JsonOption = False) -> None:
-    """List the drivers and what they state about themselves."""
-    infos = [driver_info(name) for name in available(DRIVERS)]
-    if as_json:
-        print(json.dumps([asdict(info) for info in infos]))
-        return
-    console = Console(highlight=False)
-    for info in infos:
-        console.print(f"[bold]{info.name}[/bold]: {info.maker} {', '.join(info.models)}")
-        console.print(f"  roles: {', '.join(info.roles)}")
-        console.print(f"  identified by: {info.identification}")
-        console.print(f"  safe state: {info.safe_state}")
-        console.print(f"  written from: {info.document}", style="dim")
 
 
 @app.command()

@@ -12,7 +12,7 @@ import importlib.metadata
 import secrets
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,8 +94,16 @@ class Desk:
             if (last[name].attention and last[name].output != "off")
             or instrument in self._engine.orphaned
         }
-        await self._engine.survey({potentiostats[name] for name in orphaned})
+        told = {
+            instrument
+            for name, run in last.items()
+            if run.attention
+            for instrument in run.unsafe
+            if instrument in bench.channels[name].roles.values()
+        }
+        await self._engine.survey({potentiostats[name] for name in orphaned} | told)
         for name, run in last.items():
+            run = self._with_actuators(run, told)  # noqa: PLW2901
             found = self._engine.found.get(potentiostats.get(name, ""))
             output = "unknown" if found is None else found.output
             if output == "off":
@@ -116,6 +124,18 @@ class Desk:
                     reason=f"{run.reason}; {text}" if run.reason else text,
                 )
             self._last[name] = run
+
+    def _with_actuators(self, run: LastRun, told: Collection[str]) -> LastRun:
+        """Say what became of the chamber and the press that a run had left as they were."""
+        words = []
+        for name in [name for name in run.unsafe if name in told]:
+            found = self._engine.found.get(name)
+            if found is not None and found.output == "off":
+                words.append(f"{name} was brought into its safe state when this station started")
+            else:
+                why = "" if found is None else f" ({found.problem})"
+                words.append(f"{name} COULD NOT BE BROUGHT INTO ITS SAFE STATE{why}")
+        return replace(run, reason="; ".join(filter(None, (run.reason, *words))))
 
     def end(self, reason: str) -> None:
         """End every run in its safe state and start no other; in the engine's loop."""

@@ -238,13 +238,19 @@ def _gap(data: Mapping[str, JSON]) -> str:
 
 
 def _safe(data: Mapping[str, JSON]) -> str:
-    verdict = data.get("potentiostat")
-    if verdict == "verified":
-        return f"safe state: the output was read back off ({data['reason']})"
-    return f"NOT VERIFIED SAFE: {verdict} ({data['reason']})"
+    actuators = _mapping(data.get("actuators"))
+    verdicts = {"the output": data.get("potentiostat"), **actuators}
+    wrong = [f"{name}: {verdict}" for name, verdict in verdicts.items() if verdict != "verified"]
+    if wrong:
+        return f"NOT VERIFIED SAFE: {'; '.join(wrong)} ({data['reason']})"
+    others = f", {', '.join(actuators)} read back safe" if actuators else ""
+    return f"safe state: the output was read back off{others} ({data['reason']})"
 
 
 def _note(data: Mapping[str, JSON]) -> str:
+    for said in ("told", "read back"):
+        if said in data:
+            return f"{data['instrument']} {said}: {setpoint_of(_mapping(data[said]))}"
     found = data["open circuit voltage"]
     problem = data.get("problem")
     return (
@@ -281,8 +287,14 @@ _SENTENCES = {
 
 
 def setpoint_of(step: Mapping[str, JSON]) -> str:
-    """What a step asks of the potentiostat, in words. step: its fields, SI. "" if not known."""
+    """What a step asks of its instruments, in words. step: its fields, SI. "" if not known."""
     parts = []
+    if "temperature" in step:
+        parts.append(_amount(step["temperature"], "K"))
+    if "pressure" in step:
+        parts.append(_amount(step["pressure"], "Pa"))
+        parts.append(f"by {_amount(step['slew'], 'Pa/s')}")
+        parts.append(f"at most {_amount(step['maximum'], 'Pa')}")
     if "current" in step:
         parts.append(_amount(step["current"], "A"))
     if "voltage" in step:

@@ -1,8 +1,8 @@
 """`operando discover`: what is connected, who it is where that can be asked safely, and a bench
 file to begin with.
 
-Nothing is written to a port whose instrument is not known by its USB ids or its Bluetooth name:
-some instruments calibrate or tare on a stray letter.
+Nothing is written to a port whose instrument is not known by its USB ids: some instruments
+calibrate or tare on a stray letter. Bluetooth sensors are known by what they advertise.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ from operando.station.assembly import build_instrument, driver_info
 
 PATIENCE = 5.0
 """s for which a known instrument may think about who it is."""
+
+
+BEGINNINGS = ("ble:name:", "ble:data:")
+"""Signs of which a driver writes how they begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ def driver_of(sighting: Sighting, infos: Iterable[DriverInfo]) -> str:
 
 
 def _shows(signs: Iterable[str], wanted: str) -> bool:
-    if wanted.startswith("ble:name:"):
+    if wanted.startswith(BEGINNINGS):
         return any(sign.lower().startswith(wanted) for sign in signs)
     return any(sign.lower() == wanted for sign in signs)
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
-import platform
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
@@ -25,14 +22,15 @@ from operando.instruments.errors import (
     RecordError,
 )
 from operando.instruments.locks import AddressLock, runtime_directory
-from operando.instruments.roles import Identity, Instrument
+from operando.instruments.roles import ACTUATORS, Identity, Instrument
 from operando.instruments.safety import secure as make_safe
 from operando.instruments.simulation import Simulation
 from operando.instruments.wires import Switchboard
-from operando.protocols import Cell, Channel, Runner, RunResult, RunState
+from operando.protocols import Cell, Channel, Runner, RunResult, RunState, check_actuator
 from operando.records import SqliteRecorder
-from operando.station.assembly import driver_info, instrument_of, simulation_of
+from operando.station.assembly import instrument_of, simulation_of
 from operando.station.guard import Guard
+from operando.station.manifest import described_instrument, manifest_of
 from operando.station.orders import Order, Settled, cell_of, order_from, settle
 from operando.station.served import served_speed
 from operando.station.shared import SharedInstrument, SharedInstruments
@@ -95,6 +93,10 @@ class UnderWay:
     def verified_off(self) -> bool:
         """Whether the output is known to be off: never touched by this run, or read back open."""
         return self.runner is None or self.runner.verified_off
+
+    def is_safe(self, actuator: str) -> bool:
+        """Whether an actuator was not driven by this run, or its safe state was read back."""
+        return self.runner is None or self.runner.is_safe(actuator)
 
 
 @dataclass(frozen=True)
@@ -346,8 +348,16 @@ class Engine:
         settled, entry = run.settled, run.settled.entry
         instruments: dict[str, Instrument] = {}
         identities: dict[str, Identity] = {}
-        for name in dict.fromkeys(entry.roles.values()):
+        watched = {name for channel in self.bench.channels.values() for name in channel.shared}
+        for name in dict.fromkeys((*entry.roles.values(), *entry.shared)):
             described = self.bench.instruments[name]
+            if name in watched:
+                drive = name in entry.roles.values()
+                patience = 0.5 * settled.settings.poll.of(name)
+                view = self._shared.watch(name, patience, self._open, drive=drive)
+                instruments[name] = await stack.enter_async_context(view)
+                identities[name] = self.found[name].identity or NOBODY
+                continue
             if self.clock.mode != "virtual":
                 if name not in self._claimed:
                     stack.enter_context(AddressLock(described.address))
@@ -356,31 +366,41 @@ class Engine:
             stack.push_async_callback(instrument.close)
             identities[name] = await self._connect(instrument, described)
             instruments[name] = instrument
-        for name in entry.shared:
-            patience = 0.5 * settled.settings.poll.of(name)
-            view = await stack.enter_async_context(self._shared.watch(name, patience, self._open))
-            instruments[name], identities[name] = view, self.found[name].identity or NOBODY
         potentiostat: Any = instruments[entry.roles["potentiostat"]]
+        names = {role: name for role, name in entry.roles.items() if role in ACTUATORS}
+        actuators = {role: instruments[name] for role, name in names.items()}
         for step in settled.preview.steps:
             potentiostat.check(step.setpoint(max(map(abs, settled.settings.protection.voltage))))
+            check_actuator(step, actuators, entry.name)
         driven = entry.roles["potentiostat"]
         monitors: Any = {name: one for name, one in instruments.items() if name != driven}
-        guarded = await self._put_under_guard(
-            self.bench.instruments[driven], identities[driven].serial
-        )
-        guard = self._guard
+        guarded: list[str] = []
+
+        async def guard_it(name: str) -> None:
+            if await self._put_under_guard(self.bench.instruments[name], identities[name].serial):
+                guarded.append(name)
+
+        await guard_it(driven)
         try:
             started = self.clock.utc()
             folder = _new_folder(output, started, entry.name, run.order.plan.protocol.name)
-            manifest = self._manifest(settled, run.order, identities, instruments, started)
+            met = {
+                name: described_instrument(
+                    self.bench.instruments[name], identity, instruments[name],
+                    simulated=self.is_simulated(self.bench.instruments[name]),
+                )
+                for name, identity in identities.items()
+            }  # fmt: skip
+            manifest = manifest_of(settled, run.order, self.bench, met, started, self.clock)
             recorder = SqliteRecorder(folder, manifest, inline=self.clock.mode == "virtual")
             stack.push_async_callback(recorder.close)
             runner = Runner(
-                Channel(entry.name, settled.cell, potentiostat, monitors),
+                Channel(entry.name, settled.cell, potentiostat, monitors, names),
                 run.order.plan,
                 settled.settings,
                 recorder,
                 self.clock,
+                guard_it,
             )
             run.runner, run.folder, run.started, run.driving = runner, folder, started, True
             run.recorded.set_result(folder)
@@ -391,11 +411,12 @@ class Engine:
             finally:
                 run.driving = False
         finally:
-            if guarded and guard is not None:
-                if run.verified_off:
-                    guard.release(driven)
+            for name in guarded:
+                assert self._guard is not None
+                if run.verified_off if name == driven else run.is_safe(name):
+                    self._guard.release(name)
                 else:
-                    guard.pursue(driven)
+                    self._guard.pursue(name)
         try:
             await recorder.close()
         except RecordError as error:
@@ -440,6 +461,8 @@ class Engine:
         for channel, runner in self.runners.items():
             if self.bench.channels[channel].roles["potentiostat"] in instruments:
                 runner.hold(f"the watchdog switched the output off: {why}")
+            for name in instruments:
+                runner.lost(name, f"the watchdog brought it into its safe state: {why}")
 
     async def on_standstill(self, seconds: float) -> None:
         """This process stood still for `seconds` of wall time."""
@@ -472,74 +495,6 @@ class Engine:
     def cell_of(self, channel: str) -> Cell:
         """The cell on a channel. Raises BadInputError."""
         return cell_of(self.bench, channel)
-
-    def _manifest(
-        self,
-        settled: Settled,
-        order: Order,
-        identities: Mapping[str, Identity],
-        instruments: Mapping[str, Instrument],
-        started: float,
-    ) -> dict[str, Any]:
-        plan, cell = order.plan, settled.cell.entry
-        described: dict[str, Any] = {}
-        for name, identity in identities.items():
-            entry = self.bench.instruments[name]
-            described[name] = {
-                "driver": entry.driver,
-                "document": driver_info(entry.driver).document,
-                "address": entry.address,
-                "identity": asdict(identity),
-                "settings": dict(entry.settings),
-                "calibration": getattr(instruments[name], "calibration", None),
-                "simulated": self.is_simulated(entry),
-            }
-        # By the wall's clock, which a scaled one leaves. In virtual time equal runs make equal
-        # records.
-        made = {} if self.clock.mode == "virtual" else {"made": datetime.now(UTC).isoformat()}
-        return made | {
-            "started": datetime.fromtimestamp(started, UTC).isoformat(),
-            "channel": settled.entry.name,
-            "roles": dict(settled.entry.roles),
-            "shared": list(settled.entry.shared),
-            "cell": {
-                "name": cell.name,
-                "capacity": cell.capacity,
-                "active_mass": cell.active_mass,
-                "area": cell.area,
-                "one_c": cell.one_c,
-                "preset": cell.preset,
-                "metadata": dict(cell.metadata),
-            },
-            "seed": cell.seed,
-            "instruments": described,
-            "bench": self.bench.path.read_text(encoding="utf-8"),
-            "protocol": {
-                "name": plan.protocol.name,
-                "source": plan.protocol.source,
-                "source_hash": plan.protocol.source_hash,
-                "parameters": dict(plan.parameters),
-            },
-            "title": order.title,
-            "recipe": order.recipe_text,
-            "limits": {
-                limit.name: {
-                    "when": str(limit.when),
-                    "action": limit.action.value,
-                    "grace": limit.grace,
-                    "stale_after": limit.stale_after,
-                }
-                for limit in settled.limits
-            },
-            "poll_interval": settled.settings.poll.interval,
-            "software": {
-                "operando": importlib.metadata.version("operando"),
-                "python": platform.python_version(),
-                "platform": platform.platform(),
-            },
-            "clock": {"mode": self.clock.mode, "speed": self.clock.speed},
-            "simulated": any(self.is_simulated(self.bench.instruments[n]) for n in identities),
-        }
 
     def _check_speed(self, entry: InstrumentEntry) -> None:
         speed = served_speed(entry.address)

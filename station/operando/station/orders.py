@@ -36,6 +36,8 @@ from operando.protocols import (
     missing_limits,
     preview,
 )
+from operando.protocols.actuator_steps import ActuatorStep
+from operando.protocols.actuators import no_actuator
 from operando.protocols.tally import ELECTRICAL
 from operando.station.assembly import check_monitor, check_role, driver_info, protocol_function
 from operando.station.client.models import Problem
@@ -172,7 +174,8 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
     )
     problems += beyond
     problems += _too_many_steps(order.plan, ahead)
-    problems += _unmeasured(limits, entry, bench)
+    problems += _without_actuator(ahead, entry)
+    problems += _unmeasured(limits, ahead, entry, bench)
     problems += _short_windows(limits, ahead, order.poll)
     problems += _hasty_staleness(limits, entry, order.poll)
     settled = Settled(order.plan, entry, cell, ahead, tuple(limits), settings, warnings)
@@ -347,17 +350,37 @@ def _hasty_staleness(limits: Iterable[Limit], entry: ChannelEntry, poll: Poll) -
     ]
 
 
-def _unmeasured(limits: Iterable[Limit], entry: ChannelEntry, bench: Bench) -> list[Problem]:
-    """A limit on a quantity that nothing on the channel measures would never act."""
+def _without_actuator(ahead: Preview, entry: ChannelEntry) -> list[Problem]:
+    """Steps that ask for a chamber or press that the channel does not have."""
+    missing = {
+        step.role: step.label
+        for step in ahead.steps
+        if isinstance(step, ActuatorStep) and step.role not in entry.roles
+    }
+    return [
+        Problem(where="", message=no_actuator(role, label, entry.name, entry.where))
+        for role, label in missing.items()
+    ]
+
+
+def _unmeasured(
+    limits: Iterable[Limit], ahead: Preview, entry: ChannelEntry, bench: Bench
+) -> list[Problem]:
+    """A limit or the end of a step on what nothing on the channel measures would never act."""
     measured = set(ELECTRICAL)
     for name in entry.instruments:
         measured.update(driver_info(bench.instruments[name].driver).measures)
+    watching = [
+        (f"limits.{limit.name}.when", f"limit {limit.name} watches", limit.when) for limit in limits
+    ]
+    ends = dict.fromkeys((step.label, end) for step in ahead.steps for end in step.until)
+    watching += [("", f"step '{label}' waits for", end) for label, end in ends]
     return [
         Problem(
-            where=f"limits.{limit.name}.when",
-            message=f"limit {limit.name} watches {quantity}, but nothing on channel {entry.name} "
+            where=where,
+            message=f"{words} {quantity}, but nothing on channel {entry.name} "
             f"({entry.where}) measures it",
         )
-        for limit in limits
-        for quantity in sorted(limit.when.quantities - measured)
+        for where, words, when in watching
+        for quantity in sorted(when.quantities - measured)
     ]

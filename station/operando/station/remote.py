@@ -20,6 +20,7 @@ from operando.instruments.quantities import format_quantity
 from operando.instruments.recorder import Entry
 from operando.protocols import RunResult, RunState
 from operando.records import Record
+from operando.station.channel_state import unsafe_of
 from operando.station.client import (
     UNDER_WAY,
     ChannelStatus,
@@ -312,14 +313,16 @@ def _result(folder: Path, status: ChannelStatus | None) -> RunResult:
     reason = str(ends[-1].data.get("reason", "")) if ends else "its record has no end"
     if status is not None and not ends:
         reason = status.reason
+    unsafe = unsafe_of(record)
     charges = record.samples(columns=["charge"])["charge"]
     after = safe[-1].get("charge_after") if safe else None
     charge = float(charges[-1]) if len(charges) else 0.0
     return RunResult(
         state=state,
         reason=reason,
-        safe=bool(safe) and safe[-1].get("potentiostat") == "verified",
+        safe=not unsafe,
         duration=(ends[-1].time if ends else 0.0),
         charge=charge + (float(after) if isinstance(after, int | float) else 0.0),
         steps=len(record.steps()),
+        unsafe=unsafe,
     )

@@ -1,4 +1,4 @@
-"""Instruments that several channels watch: asked once, told to every run that asks.
+"""Instruments that several channels watch, and one may drive: asked once, told to all who ask.
 
 A glovebox sensor or a chamber stands beside many cells. Each run polls it on its own grid, as it
 does its own monitors; what one run has just been told is told to the others too, instead of asking
@@ -11,11 +11,12 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from operando.instruments.capabilities import Capabilities
 from operando.instruments.clock import Clock
 from operando.instruments.errors import InstrumentError
-from operando.instruments.roles import Identity
+from operando.instruments.roles import DriverInfo, Identity
 from operando.instruments.samples import AuxReading
 from operando.protocols.monitors import Monitor, readings_of
 
@@ -85,6 +86,37 @@ class SharedView:
         """Nothing: it is closed when nobody watches it any more."""
 
 
+class DrivenView(SharedView):
+    """A shared instrument as the run sees it whose channel drives it: it alone switches it."""
+
+    @property
+    def INFO(self) -> DriverInfo:  # noqa: N802 - as drivers call it
+        """Of the instrument."""
+        info: DriverInfo = self._driver.INFO
+        return info
+
+    @property
+    def _driver(self) -> Any:
+        return self._shared.instrument
+
+    def check(self, **asked: float) -> None:
+        """Raise UnsupportedError if its settings do not allow a set-point."""
+        self._driver.check(**asked)
+
+    async def hold(self, **asked: float) -> None:
+        """Tell it a set-point; returns when that has been read back."""
+        await self._driver.hold(**asked)
+
+    async def reconnect(self) -> Identity:
+        """Renew the session, whoever found it broken."""
+        async with self._shared.turn:
+            return await self._shared.instrument.reconnect()
+
+    async def safe(self) -> None:
+        """Bring it into its safe state, for every run that watches it."""
+        await self._shared.instrument.safe()
+
+
 class SharedInstruments:
     """The shared instruments of a bench that are open, by name."""
 
@@ -99,11 +131,13 @@ class SharedInstruments:
         name: str,
         patience: float,
         open_it: Callable[[str, AsyncExitStack], Awaitable[SharedInstrument]],
+        *,
+        drive: bool = False,
     ) -> AsyncIterator[SharedView]:
         """Watch an instrument for as long as the context lasts.
 
         open_it: opens it for the first who watches, and leaves in the stack what closes it after
-        the last.
+        the last. drive: it is the one channel's that has it in a role.
         """
         door = self._doors.setdefault(name, asyncio.Lock())
         async with door:
@@ -112,7 +146,7 @@ class SharedInstruments:
                     self._open[name] = await open_it(name, stack), stack.pop_all()
             self._users[name] = self._users.get(name, 0) + 1
         try:
-            yield SharedView(self._open[name][0], patience)
+            yield (DrivenView if drive else SharedView)(self._open[name][0], patience)
         finally:
             async with door:
                 self._users[name] -= 1

@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
-from operando.instruments.bench import Bench
+from operando.instruments.bench import Bench, InstrumentEntry
 from operando.instruments.clock import Clock
 from operando.instruments.conditions import Comparison, Condition, Held, Live, Magnitude, Operator
 from operando.instruments.errors import BadInputError, UnsupportedError
 from operando.instruments.quantities import format_quantity
 from operando.instruments.roles import Galvanostatic, Potentiostatic, SetPoint
 from operando.instruments.words import condition_text_words, condition_words, quantity_words
-from operando.protocols import SheetLine, Step, limit_sheet
+from operando.protocols import SheetLine, Step, check_actuator, limit_sheet
+from operando.protocols.actuator_steps import ActuatorStep
+from operando.protocols.sheet import AT_THE_END, actuator_line
 from operando.station.assembly import instrument_of
 from operando.station.client.models import LimitInfo, PlanRow, Problem
 from operando.station.orders import Order, Settled, parameters_behind
@@ -34,16 +36,20 @@ _TAME_CURRENT = 1e-6
 
 def plan_rows(steps: Iterable[Step]) -> tuple[PlanRow, ...]:
     """Kinds of steps in the order in which they first come, with how many there are of each."""
-    counted = Counter((step.label, step.setpoint(0.0), step.until) for step in steps)
+    counted = Counter((step.label, _words_of(step), step.until) for step in steps)
     return tuple(
         PlanRow(
             label=label,
-            setpoint=_in_words(setpoint),
+            setpoint=setpoint,
             ends=" or ".join(map(condition_words, until)),
             times=times,
         )
         for (label, setpoint, until), times in counted.items()
     )
+
+
+def _words_of(step: Step) -> str:
+    return str(step) if isinstance(step, ActuatorStep) else _in_words(step.setpoint(0.0))
 
 
 def _in_words(setpoint: SetPoint) -> str:
@@ -76,20 +82,17 @@ def limit_info(name: str, when: Condition, action: str) -> LimitInfo:
 
 
 def limit_lines(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine, ...]:
-    """The limit sheet of an order on its channel.
+    """The limit sheet of an order on its channel; what is driven around the cell comes last.
 
-    Raises BadInputError for a step that the potentiostat cannot do, and for wrong settings.
+    Raises BadInputError for a step that an instrument cannot do, and for wrong settings.
     """
-    instruments: dict[str, Any] = {
-        role: instrument_of(bench.instruments[name], clock)
-        for role, name in settled.entry.roles.items()
-    }
+    instruments = _instruments(settled, bench, clock)
     instrument = instruments["potentiostat"]
-    problems = _unsupported(settled, instrument)
+    problems = _unsupported(settled, instruments)
     if problems:
         raise BadInputError(f"channel {settled.entry.name}, {problems[0].message}")
     poll = settled.settings.poll
-    return limit_sheet(
+    lines = limit_sheet(
         settled.limits,
         instrument.capabilities,
         settled.settings.protection,
@@ -97,18 +100,42 @@ def limit_lines(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine
         monitor_interval=max(map(poll.of, settled.entry.instruments)),
         watchdog_time=WATCHDOG_TIME,
     )
+    driven = {step.role for step in settled.preview.steps if isinstance(step, ActuatorStep)}
+    return lines + tuple(
+        actuator_line(
+            settled.entry.roles[role],
+            instruments[role].capabilities,
+            _safe_state(bench.instruments[settled.entry.roles[role]], instruments[role]),
+            watchdog_time=WATCHDOG_TIME,
+        )
+        for role in sorted(driven)
+    )
+
+
+def _safe_state(entry: InstrumentEntry, instrument: Any) -> str:
+    """Which safe state an instrument is set to; "" when it has no choice."""
+    defaults = {field.name: field.default for field in fields(type(instrument).Settings)}
+    return str(entry.settings.get("safe_state", defaults.get("safe_state", "")))
+
+
+def _instruments(settled: Settled, bench: Bench, clock: Clock) -> dict[str, Any]:
+    """Instruments of the channel by role, nothing opened."""
+    return {
+        role: instrument_of(bench.instruments[name], clock)
+        for role, name in settled.entry.roles.items()
+    }
 
 
 def unsupported_steps(settled: Settled, bench: Bench, clock: Clock) -> list[Problem]:
-    """Steps that the potentiostat cannot do, at the parameters that ask for them.
+    """Steps that an instrument cannot do, at the parameters that ask for them.
 
-    Raises BadInputError for wrong settings of the instrument.
+    Raises BadInputError for wrong settings of an instrument.
     """
-    name = settled.entry.roles["potentiostat"]
-    return _unsupported(settled, instrument_of(bench.instruments[name], clock))
+    return _unsupported(settled, _instruments(settled, bench, clock))
 
 
-def _unsupported(settled: Settled, instrument: Any) -> list[Problem]:
+def _unsupported(settled: Settled, instruments: Mapping[str, Any]) -> list[Problem]:
+    instrument = instruments["potentiostat"]
     highest = max(map(abs, settled.settings.protection.voltage)) + 0.5
     setpoints = {step.setpoint(highest): step.label for step in settled.preview.steps}
     problems: dict[str, Problem] = {}
@@ -119,6 +146,12 @@ def _unsupported(settled: Settled, instrument: Any) -> list[Problem]:
             message = f"step '{label}': {error.reason}"
             for where in _asked_by(setpoint, settled, instrument):
                 problems.setdefault(where, Problem(where=where, message=message))
+    for step in dict.fromkeys(settled.preview.steps):
+        try:
+            check_actuator(step, instruments, settled.entry.name)
+        except UnsupportedError as error:
+            message = f"step '{step.label}': {error.reason}"
+            problems.setdefault(message, Problem(where="", message=message))
     return list(problems.values())
 
 
@@ -175,9 +208,10 @@ def print_sheet(lines: Iterable[SheetLine], unidentified: Iterable[str] = ()) ->
         console.print(
             f"[bold]{line.name}[/bold]: {line.action} when {condition_text_words(line.when)}"
         )
+        moment = "that" if line.when == AT_THE_END else "the limit being passed"
         for title, text in (
             ("enforced by", layer_words(line.layers)),
-            ("acts within", f"{line.latency:.2f} s of the limit being passed"),
+            ("acts within", f"{line.latency:.2f} s of {moment}"),
             ("if this program dies", line.without_host),
         ):
             console.print(Padding(f"{title}: {text}", (0, 0, 0, 4)))

@@ -1,0 +1,319 @@
+"""Steps that the instrument carries out by itself while the run looks on.
+
+Limits act on live readings as ever. A step ends when the instrument says so, and its sums and rows
+are then those of the instrument's own memory, so that a lost link costs neither the steps nor their
+data. What an operator or a limit interrupts is stopped, and the rest of it is stepped by software.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+from operando.instruments.clock import Clock
+from operando.instruments.conditions import CURRENT, ELAPSED, VOLTAGE, Comparison, Condition
+from operando.instruments.errors import CommunicationError, InstrumentError, LinkLostError
+from operando.instruments.on_board import Progress, Sequencer, Stage, StoredReading
+from operando.instruments.recorder import JSON, Entry
+from operando.instruments.roles import Potentiostat
+from operando.instruments.samples import Reading
+from operando.protocols.actuator_steps import ActuatorStep
+from operando.protocols.protocol import Outcome
+from operando.protocols.run import RunSettings, current_bound
+from operando.protocols.steps import Rest, Step
+from operando.protocols.tally import Tally
+
+OUT_OF_SIGHT: Final = 300.0
+"""s for which a schedule may go on unseen, within the bounds that it carries and the patience of
+the run's limits. Then the run ends and the instrument is pursued until it is off."""
+
+COLLECTED: Final = 60.0
+"""s between two downloads while a step goes on, so that little is left to fetch at its end."""
+
+LATE: Final = 5
+"""Polls for which the last rows of a step that is over are waited for."""
+
+BETWEEN: Final = Rest((ELAPSED >= 0.0,), label="between two steps")
+"""What a reading is judged by while the last rows of a step are still on their way."""
+
+
+class Host(Protocol):
+    """The run, as steps on board need it."""
+
+    tally: Tally
+
+    def judge(self, reading: Reading, step: Step) -> None:
+        """Take a reading and let limits act on it."""
+        ...
+
+    async def begin_step(self, step: Step) -> None:
+        """Journal that a step begins."""
+        ...
+
+    async def end_step(self) -> Outcome:
+        """Journal how the step ended."""
+        ...
+
+    async def note(self, entry: Entry, data: Mapping[str, JSON]) -> None:
+        """Append to the journal."""
+        ...
+
+
+class OnBoard:
+    """A group of steps on board. ended: how many have ended. outcome: of the last that has."""
+
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        steps: Sequence[Step],
+        stages: Sequence[Stage],
+        settings: RunSettings,
+        clock: Clock,
+        host: Host,
+    ) -> None:
+        self._sequencer = sequencer
+        self._steps = tuple(steps)
+        self._stages = tuple(stages)
+        self._settings = settings
+        self._clock = clock
+        self._host = host
+        self._rows: list[StoredReading] = []
+        self._progress: Progress | None = None
+        self._began = (0.0, 0.0)
+        self._earliest = 0.0
+        self._due = 0.0
+        self._seen = 0.0
+        self._blind_since: float | None = None
+        self._collected = 0.0
+        self._lost = False
+        self._late = 0
+        self.ended = 0
+        self.outcome: Outcome | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether all steps have ended."""
+        return self.ended == len(self._steps)
+
+    # ---- looking on ----------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """Start the schedule."""
+        asked = self._clock.now()
+        every = max(self._settings.poll.interval, self._settings.record.every)
+        await self._sequencer.begin(self._stages, every)
+        now = self._clock.now()
+        self._due = self._seen = self._collected = now
+        self._begin_stage(now)
+        self._earliest = asked
+
+    async def watch(self) -> None:
+        """Look on until a step has ended. Raises CommunicationError after OUT_OF_SIGHT."""
+        clock, interval = self._clock, self._settings.poll.interval
+        while True:
+            await clock.sleep_until(self._due)
+            progress = await self._look()
+            self._due = self._host.tally.next_due(self._due, interval, clock.now())
+            if progress is None:
+                continue
+            self._progress = progress
+            if progress.stage > self.ended:
+                if self._is_complete() or self._late == LATE:
+                    return
+                self._late += 1
+                self._host.judge(progress.reading, BETWEEN)
+                continue
+            self._anchor(progress)
+            self._host.judge(progress.reading, self._steps[self.ended])
+            # Behind the judgement: a download must not hold up a limit.
+            if clock.now() - self._collected >= COLLECTED:
+                with contextlib.suppress(CommunicationError):
+                    await self._collect()
+
+    async def _look(self) -> Progress | None:
+        """Where the schedule is; None when that could not be read now."""
+        now = self._clock.now()
+        try:
+            if self._lost:
+                await self._sequencer.reconnect()
+                self._lost = False
+            progress = await self._sequencer.progress()
+            if progress.stage < self.ended:
+                raise CommunicationError(
+                    f"the schedule is said to be at step {progress.stage + 1} of "
+                    f"{len(self._steps)}, after {self.ended} have ended"
+                )
+            if progress.stage > self.ended:
+                await self._collect()
+        except CommunicationError as error:
+            self._lost = isinstance(error, LinkLostError) or self._lost
+            if self._blind_since is None:
+                self._blind_since = self._seen
+                what = "cannot be read; the instrument goes on by itself"
+                await self._host.note(Entry.ALARM, {"what": what, "why": str(error)})
+            if now - self._seen > OUT_OF_SIGHT:
+                await self._tell_of_gap(now)
+                raise
+            return None
+        self._seen = progress.reading.time
+        return progress
+
+    async def _collect(self) -> None:
+        self._rows += await self._sequencer.collect()
+        self._collected = self._clock.now()
+
+    def _anchor(self, progress: Progress) -> None:
+        """Find when the stage began, by our clock: a reading may be late, it is never early."""
+        reading, elapsed = progress.reading, progress.elapsed
+        began = max(self._earliest, reading.time - elapsed)
+        if began < self._began[0]:
+            self._began = began, reading.uncertainty
+
+    # ---- steps ---------------------------------------------------------------------------
+
+    async def turn(self) -> None:
+        """End the steps that the instrument has ended, and begin the one that it is at."""
+        progress = self._progress
+        assert progress is not None
+        while self.ended < progress.stage:
+            await self._end_stage()
+        self._blind_since = None  # what passed unseen has been downloaded
+        if not self.over:
+            self._host.judge(progress.reading, self._steps[self.ended])
+
+    def _begin_stage(self, earliest: float) -> None:
+        """earliest: laboratory time at which the stage before ended, s."""
+        progress, began = self._progress, earliest
+        self._earliest = earliest
+        if progress is not None and progress.stage == self.ended:
+            seen = progress.reading.time - progress.elapsed
+            began = seen if seen > earliest else earliest  # NaN is neither
+        self._began = began, 0.0 if progress is None else progress.reading.uncertainty
+        bound = current_bound(self._stages[self.ended].setpoint)
+        self._host.tally.begin_attempt(began, bound)
+        self._late = 0
+
+    def _of_stage(self) -> list[StoredReading]:
+        """The rows of the step under way."""
+        return [row for row in self._rows if row.stage == self.ended]
+
+    def _is_complete(self) -> bool:
+        """Whether the last row of the step under way has come."""
+        rows = self._of_stage()
+        later = any(row.stage > self.ended for row in self._rows)
+        return later or (bool(rows) and ended_by(self._steps[self.ended], rows[-1]) is not None)
+
+    async def _end_stage(self) -> None:
+        step, tally, rows = self._steps[self.ended], self._host.tally, self._of_stage()
+        condition = ended_by(step, rows[-1]) if rows else None
+        if rows:
+            self._take(rows)
+            tally.end_on_board(rows[-1], condition, cutoff=condition == step.cutoff)
+        self.outcome = await self._host.end_step()
+        self._rows = [row for row in self._rows if row.stage > self.ended]
+        if condition is None:
+            last = f"{rows[-1].voltage:.4f} V, {rows[-1].current:.3e} A" if rows else "unknown"
+            raise InstrumentError(
+                f"step '{step.label}' ended on board although none of its conditions was met "
+                f"(its last stored row: {last})"
+            )
+        end = self._began[0] + tally.elapsed
+        self.ended += 1
+        if not self.over:
+            await self._host.begin_step(self._steps[self.ended])
+            self._begin_stage(end)
+
+    def _take(self, rows: Sequence[StoredReading], *, sums_alone: bool = False) -> None:
+        """Let the instrument's own account replace what was counted from readings."""
+        tally, last = self._host.tally, rows[-1]
+        tally.settle(last.charge, last.energy, last.elapsed)
+        if not sums_alone:
+            tally.record_stored(rows, *self._began)
+
+    async def cut_short(self, *, for_good: bool) -> None:
+        """The schedule has been stopped in a step: take what the instrument stored until then.
+
+        for_good: the step does not go on. Else its polled rows stay, for more will follow them.
+        """
+        tally = self._host.tally
+        try:
+            await self._collect()
+            while any(row.stage > self.ended for row in self._rows):
+                await self._end_stage()
+        except InstrumentError as error:
+            what = "the rows of the schedule cannot be downloaded"
+            await self._host.note(Entry.ALARM, {"what": what, "why": str(error)})
+            await self._tell_of_gap(self._clock.now())
+            return
+        rows = self._of_stage()
+        if rows:
+            self._take(rows, sums_alone=not for_good)
+            if not for_good:
+                await self._tell_of_gap(tally.last_time)
+        self._blind_since = None
+
+    async def _tell_of_gap(self, end: float) -> None:
+        """Say that nothing was seen of the schedule since the link was lost."""
+        start, tally = self._blind_since, self._host.tally
+        if start is None:
+            return
+        await self._host.note(
+            Entry.GAP,
+            {
+                "start": start - tally.start,
+                "end": end - tally.start,
+                "suspended": 0.0,
+                "reason": "no reading: the instrument went on by itself",
+                "charge_bound": tally.current_bound * (end - start),
+            },
+        )
+        self._blind_since = None
+
+
+def on_board(
+    potentiostat: Potentiostat,
+    steps: Sequence[Step],
+    rest_limit: float,
+    settings: RunSettings,
+    clock: Clock,
+    host: Host,
+) -> OnBoard | None:
+    """The steps as a schedule of the instrument; None where they are stepped by software.
+
+    rest_limit: see `Step.setpoint`.
+    """
+    if not isinstance(potentiostat, Sequencer) or any(isinstance(s, ActuatorStep) for s in steps):
+        return None
+    voltage, (low, high) = host.tally.rest_voltage, settings.protection.voltage
+    # A cell outside of its window is led back step by step: bounds of a schedule hold for all.
+    if voltage < low or voltage > high:
+        return None
+    stages = [Stage(step.setpoint(rest_limit), step.until) for step in steps]
+    if potentiostat.why_not(stages):
+        return None
+    return OnBoard(potentiostat, steps, stages, settings, clock, host)
+
+
+def ended_by(step: Step, last: StoredReading) -> Condition | None:
+    """Which condition a step's last row meets best, None when it meets none.
+
+    An instrument measures more often than it stores, so a row may miss a bound by a little.
+    """
+    shortfalls = [(_shortfall(condition, last), condition) for condition in step.until]
+    least, condition = min(shortfalls, key=lambda one: one[0])
+    return condition if least <= 1.0 else None
+
+
+def _shortfall(condition: Condition, last: StoredReading) -> float:
+    """By how many tolerances a row misses a condition; 0 where it meets it."""
+    if not isinstance(condition, Comparison):
+        return float("inf")
+    bound = condition.bound
+    value, tolerance = {
+        VOLTAGE: (last.voltage, 20e-3),
+        abs(CURRENT): (abs(last.current), 0.5 * abs(bound) + 1e-9),
+        ELAPSED: (last.elapsed, 1.0 + 1e-3 * abs(bound)),
+    }.get(condition.operand, (float("nan"), 1.0))
+    missing = bound - value if condition.operator.value.startswith(">") else value - bound
+    return max(0.0, missing) / tolerance if missing == missing else float("inf")  # noqa: PLR0124
