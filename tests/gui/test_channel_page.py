@@ -220,7 +220,7 @@ def test_a_run_is_drawn_with_its_limits_gaps_steps_and_journal(
     assert [line[1] for line in page.journal.lines()] == ["run started", "gap"]
     tabs = page.findChild(QTabWidget, "page-tabs")
     assert tabs is not None
-    assert [tabs.tabText(n) for n in range(tabs.count())] == ["Steps", "Journal"]
+    assert [tabs.tabText(n) for n in range(tabs.count())] == ["Steps", "Journal", "Instruments"]
 
 
 def test_a_channel_that_never_ran_says_so_and_asks_nothing(

@@ -59,8 +59,8 @@ def test_every_live_quantity_has_a_label_and_goes_there_and_back(name: str) -> N
         ("temperature", 298.15, "25.0 °C", "Temperature / °C"),
         ("dew_point", 193.15, "−80.0 °C", "Dew point / °C"),
         ("h2o", 0.5e-6, "0.50 ppm", "Water / ppm"),
-        ("relative_humidity", 0.45, "45.0 %", "Relative humidity / %"),
-        ("box_pressure", 250.0, "2.50 mbar", "Glovebox pressure / mbar"),
+        ("relative_humidity", 0.45, "45.0 %", "Humidity / %"),
+        ("box_pressure", 250.0, "2.50 mbar", "Glovebox / mbar"),
         ("cycle", 7.0, "7", "Cycle"),
     ],
 )

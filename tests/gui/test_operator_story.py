@@ -6,35 +6,23 @@ With OPERANDO_PICTURES=FOLDER the stages are kept there as pictures, for the doc
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lab import free_port, simulated, wait_until
+from lab import simulated, wait_until
 from operando.instruments.recorder import Entry
 from operando.records import Record, find_records
 from support.at_screen import Operator, screen
+from support.laboratory import copied
 
 pytestmark = [
     pytest.mark.sockets,
     pytest.mark.skipif(sys.platform != "linux", reason="needs an X server of its own"),
     pytest.mark.timeout(300),
 ]
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def write_lab(folder: Path) -> Path:
-    """The example lab on ports that are free now."""
-    text = (EXAMPLES / "simulated-lab.toml").read_text(encoding="utf-8")
-    for port in sorted(set(re.findall(r"::(\d+)::SOCKET", text))):
-        text = text.replace(f"::{port}::", f"::{free_port()}::")
-    path = folder / "lab.toml"
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 @pytest.fixture
@@ -59,7 +47,7 @@ def record_of(folder: Path, channel: str) -> Record:
 def test_an_operator_starts_watches_and_stops_a_simulated_lab(
     tmp_path: Path, display_name: str, pictures: Path
 ) -> None:
-    bench = write_lab(tmp_path)
+    bench = copied("simulated-lab.toml", tmp_path)
     with (
         simulated(bench, 60.0) as lab,
         Operator(

@@ -75,6 +75,7 @@ class Theme:
     def quantity(self, name: str) -> str:
         """Colour of a quantity's curve; that of plain text for one without its own."""
         names = {"voltage", "current", "pressure", "charge", "temperature"}
+        name = name.removeprefix("chamber_")
         colour: str = getattr(self, name) if name in names else self.text
         return colour
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from operando.gui.models.units import (
@@ -51,6 +51,24 @@ WORDS: Mapping[State, str] = {"killed": "killed: the station died"}
 
 NOT_VERIFIED = "OUTPUT NOT VERIFIED: assume that it is ON"
 
+AROUND = (
+    "o2",
+    "temperature",
+    "chamber_temperature",
+    "h2o",
+    "dew_point",
+    "relative_humidity",
+    "box_pressure",
+    "force",
+)
+"""What is measured around a cell, what is looked at most first."""
+
+PRESSES = frozenset({"load_cell", "pressure_controller"})
+"""Roles of instruments that tell the stack pressure."""
+
+ASSUME = "ASSUME THAT"
+"""In a reason: an output could not be read back when the run ended."""
+
 SHORT = 48
 """Letters of a reason that a state text holds."""
 
@@ -69,7 +87,9 @@ class ChannelView:
     """What a card or the head of a page shows of a channel; every text is ready, "" is nothing.
 
     reason: why it is in its state, or why an instrument of it cannot be used.
-    voltage ... charge: last committed readings; "—" when not known or not valid.
+    voltage ... charge: last committed readings; "—" when not known or not valid. pressure: "" where
+    nothing measures it. around: readings of what is around the cell, in words; around_short: the
+    same in few letters. tools: names of the channel's instruments.
     stale: these readings are older than they should be, or the station is lost.
     over: no run is under way, so that they are the last of the run before and not of now.
     old: the quantities among them whose own reading is older than it should be, or which are not
@@ -113,6 +133,9 @@ class ChannelView:
     over: bool = False
     brief: str = ""
     circuit: str = ""
+    around: str = ""
+    around_short: str = ""
+    tools: str = ""
 
     def is_last(self, quantity: str) -> bool:
         """Whether a reading is the last that there was and says nothing of now.
@@ -142,7 +165,7 @@ def channel_view(
     used when it is not heard; None when not known.
     """
     under_way = status.state in UNDER_WAY
-    aged = _is_older(status.age, status.stale_after)
+    aged = _is_older(_age(status), status.stale_after)
     progress = _fraction(status.progress)
     return ChannelView(
         name=status.name,
@@ -153,7 +176,7 @@ def channel_view(
         reason=_reason(status),
         voltage=display("voltage").text(_value(status, "voltage")),
         current=current_text(_value(status, "current")),
-        pressure=display("pressure").text(_value(status, "pressure")),
+        pressure=_pressure_text(status),
         charge=charge_text(_value(status, "charge")),
         stale=aged or not current,
         age_text=_age_text(status, current=current, speed=speed, unseen=unseen),
@@ -181,6 +204,9 @@ def channel_view(
         over=not under_way and bool(status.latest),
         brief=_brief(status, current=current),
         circuit=_circuit(status, current=current),
+        around=" · ".join(_around(status, short=False)),
+        around_short=" · ".join(_around(status, short=True)),
+        tools=" · ".join(tool.name for tool in status.instruments),
     )
 
 
@@ -254,6 +280,9 @@ def _brief(status: ChannelStatus, *, current: bool) -> str:
     elif reason:
         # A reason that names what was read back needs it no second time.
         parts = [reason, "" if "read back off" in reason else output]
+        if status.output == "off" and ASSUME in reason:
+            # What the run could not do has been done since: that comes first.
+            parts = [f"{output[:1].upper()}{output[1:]}", reason]
     else:
         elapsed = "" if status.elapsed is None else duration_text(status.elapsed)
         parts = [status.title or status.protocol, elapsed, output]
@@ -265,13 +294,22 @@ def _age_text(status: ChannelStatus, *, current: bool, speed: float, unseen: flo
         return "last seen before" if unseen is None else f"last seen {duration_text(unseen)} ago"
     if status.state not in UNDER_WAY:
         return "at the end of the run" if status.latest else ""
-    if status.age is None:
+    age = _age(status)
+    if age is None:
         return ""
-    wall = max(0.0, status.age) / speed
+    wall = max(0.0, age) / speed
     if wall >= 1.0:
         return f"{duration_text(wall)} ago"
     # At a high speed readings can be too old in less than a second of the wall.
-    return f"{wall:.1f} s ago" if _is_older(status.age, status.stale_after) else "now"
+    return f"{wall:.1f} s ago" if _is_older(age, status.stale_after) else "now"
+
+
+def _age(status: ChannelStatus) -> float | None:
+    """Age of what is shown, s: while it drives, of the voltage, whatever else is still read."""
+    voltage = status.latest.get("voltage")
+    if status.age is None or voltage is None or status.state != "running":
+        return status.age
+    return status.age + max(each.time for each in status.latest.values()) - voltage.time
 
 
 def _step_text(status: ChannelStatus) -> str:
@@ -302,6 +340,23 @@ def _is_older(age: float | None, most: float | None) -> bool:
 def _value(status: ChannelStatus, quantity: str) -> float | None:
     reading = status.latest.get(quantity)
     return None if reading is None else reading.value
+
+
+def _pressure_text(status: ChannelStatus) -> str:
+    if "pressure" in status.latest or any(one.role in PRESSES for one in status.instruments):
+        return display("pressure").text(_value(status, "pressure"))
+    return ""
+
+
+def _around(status: ChannelStatus, *, short: bool) -> Iterator[str]:
+    """Each reading around the cell in words; one that is older than it should be says so."""
+    old = _old_quantities(status)
+    for name in AROUND:
+        if name in status.latest:
+            shown = display(name)
+            label = (shown.short or shown.label) if short else shown.label
+            late = " (old)" if name in old else ""
+            yield f"{label} {shown.text(_value(status, name))}{late}"
 
 
 def _fraction(progress: float | None) -> float | None:

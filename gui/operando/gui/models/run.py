@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from operando.gui.models.channel import GLYPHS, TONES, ChannelView
+from operando.gui.models.channel import AROUND, GLYPHS, TONES, ChannelView
 from operando.gui.models.traces import Link, Stretch
 from operando.gui.models.units import (
     UNKNOWN,
@@ -38,7 +38,7 @@ from operando.station.client import (
 T = TypeVar("T")
 
 PLOTTED = ("voltage", "current", "pressure", "charge")
-"""Quantities with a plot against time, from top to bottom."""
+"""Quantities of the cell, each with a plot against time, from top to bottom."""
 
 LEAST_PERIOD = 1.0
 """Wall s between two questions for the same thing."""
@@ -330,14 +330,29 @@ def limits_of(status: ChannelStatus | None, detail: RunDetail | None) -> tuple[L
     return status.limits if status is not None else ()
 
 
-def plotted(detail: RunDetail | None, status: ChannelStatus | None) -> tuple[str, ...]:
-    """Quantities to plot: those of `PLOTTED` that were recorded, in its order."""
+def recorded(detail: RunDetail | None, status: ChannelStatus | None) -> frozenset[str]:
+    """Quantities that a run has recorded, as far as is known."""
     known: set[str] = set()
     if detail is not None:
         known |= set(detail.quantities)
     if status is not None and (detail is None or status.run == detail.summary.run):
         known |= set(status.latest)
-    return tuple(name for name in PLOTTED if name in known)
+    return frozenset(known)
+
+
+def plotted(
+    known: Collection[str], limits: Iterable[LimitInfo] = (), *, around: bool = False
+) -> tuple[str, ...]:
+    """Quantities to plot of those that are known, from top to bottom.
+
+    Those of the cell, and what a limit watches around it. around: the voltage and all that is
+    measured around the cell instead.
+    """
+    wanted: tuple[str, ...] = (PLOTTED[0], *AROUND)
+    if not around:
+        watched = {limit.quantity for limit in limits}
+        wanted = (*PLOTTED, *(name for name in AROUND if name in watched))
+    return tuple(name for name in wanted if name in known)
 
 
 def record_view(detail: RunDetail, readings: dict[str, str]) -> ChannelView:
@@ -356,7 +371,7 @@ def record_view(detail: RunDetail, readings: dict[str, str]) -> ChannelView:
         reason=detail.reason,
         voltage=readings.get("voltage", UNKNOWN),
         current=readings.get("current", UNKNOWN),
-        pressure=readings.get("pressure", UNKNOWN),
+        pressure=readings.get("pressure", UNKNOWN if "pressure" in detail.quantities else ""),
         charge=readings.get("charge", UNKNOWN),
         stale=False,
         age_text="",

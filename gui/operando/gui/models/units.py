@@ -23,7 +23,9 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 class Display:
     """How a quantity is shown: shown = SI value * factor + offset, in `unit`.
 
-    decimals: of a readout. label: noun, such as "Voltage".
+    decimals: of a readout. label: noun, such as "Voltage". short: what stands before a reading
+    where there is little room; "" is the label. digits: significant ones of a readout that goes
+    over powers of ten; 0 for fixed decimals.
     """
 
     unit: str
@@ -31,6 +33,8 @@ class Display:
     decimals: int
     label: str
     offset: float = 0.0
+    short: str = ""
+    digits: int = 0
 
     @property
     def axis(self) -> str:
@@ -47,7 +51,10 @@ class Display:
 
     def text(self, value: float | None) -> str:
         """A readout of an SI value: "3.8421 V"; "—" when it is None or not finite."""
-        number = number_text(None if value is None else self.shown(value), self.decimals)
+        shown = None if value is None else self.shown(value)
+        number = number_text(shown, self.decimals)
+        if self.digits:
+            number = significant_text(shown, self.digits, self.decimals)
         return number if number == UNKNOWN or not self.unit else f"{number} {self.unit}"
 
 
@@ -65,13 +72,13 @@ _DISPLAYS: Mapping[str, Display] = {
     "cycle": Display("", 1.0, 0, "Cycle"),
     "pressure": Display("MPa", 1e-6, 2, "Pressure"),
     "force": Display("N", 1.0, 1, "Force"),
-    "temperature": Display("°C", 1.0, 1, "Temperature", _CELSIUS),
-    "chamber_temperature": Display("°C", 1.0, 1, "Chamber temperature", _CELSIUS),
-    "o2": Display("ppm", 1e6, 2, "Oxygen"),
-    "h2o": Display("ppm", 1e6, 2, "Water"),
-    "dew_point": Display("°C", 1.0, 1, "Dew point", _CELSIUS),
-    "relative_humidity": Display("%", 100.0, 1, "Relative humidity"),
-    "box_pressure": Display("mbar", 1e-2, 2, "Glovebox pressure"),
+    "temperature": Display("°C", 1.0, 1, "Temperature", _CELSIUS, "T"),
+    "chamber_temperature": Display("°C", 1.0, 1, "Chamber", _CELSIUS, "chamber"),
+    "o2": Display("ppm", 1e6, 2, "Oxygen", short="O₂", digits=4),
+    "h2o": Display("ppm", 1e6, 2, "Water", short="H₂O", digits=4),
+    "dew_point": Display("°C", 1.0, 1, "Dew point", _CELSIUS, "dew point"),
+    "relative_humidity": Display("%", 100.0, 1, "Humidity", short="RH"),
+    "box_pressure": Display("mbar", 1e-2, 2, "Glovebox", short="box"),
 }
 
 

@@ -15,7 +15,15 @@ from PyQt6.QtGui import (
     QPaintEvent,
     QPen,
 )
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QVBoxLayout, QWidget
+from PyQt6.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QPushButton,
+    QSizePolicy,
+    QSpacerItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from operando.gui.models.channel import NOT_VERIFIED, ChannelView
 from operando.gui.theme import BODY, LARGE, RADIUS, READOUT, SMALL, SPACE, Theme
@@ -98,6 +106,8 @@ class ChannelCard(QFrame):
         self._reason = Paragraph(theme)
         self._reason.setObjectName(f"reason-{name}")
         self._lines.append(self._reason)
+        self._around = self._line("around", "muted", SMALL + 1)
+        self._around.hide()
         self._start = self._button("start", "Start…", "accent", self.start_requested)
         self._pause = self._button("pause", "Pause", "plain", self.pause_requested)
         self._resume = self._button("resume", "Resume", "accent", self.resume_requested)
@@ -138,7 +148,8 @@ class ChannelCard(QFrame):
         ):
             line.set_text(text)
             line.set_role("faint" if quantity in view.old else plain)
-            below.set_text(last if view.is_last(quantity) else caption)
+            words = last if view.is_last(quantity) else caption
+            below.set_text(words if text else "")
         quiet: Role = "faint" if dim else "muted"
         self._percent.set_text(view.progress_text)
         self._percent.set_role(quiet)
@@ -147,6 +158,11 @@ class ChannelCard(QFrame):
         self._left.setVisible(bool(view.time_left) and not (view.reason or view.circuit))
         self._progress.show_progress(view.progress, view.tone, dim=dim)
         self._alert.warn(view.output_text if view.output_text == NOT_VERIFIED else "")
+        beside = _beside(view)
+        self._around.set_text(beside)
+        self._around.set_role("faint" if dim or view.over else "muted")
+        self._around.setVisible(bool(beside))
+        self._reason.set_most(1 if beside else 2)
         self._reason.set_text(_words(view))
         urgent = view.attention or (view.reason and not dim)
         self._reason.set_role("text" if urgent else quiet)
@@ -271,7 +287,7 @@ class ChannelCard(QFrame):
     def _middle(self) -> QWidget:
         """Trend and warning, as tall with the warning as without: Stop keeps its place."""
         middle = QWidget()
-        middle.setMinimumHeight(8 * SPACE)
+        middle.setMinimumHeight(5 * SPACE)  # sixteen cards fit into a screen of 1920 x 1080
         middle.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         column = QVBoxLayout(middle)
         column.setContentsMargins(0, 0, 0, 0)
@@ -328,21 +344,29 @@ class ChannelCard(QFrame):
         self._stop.setFont(font(BODY, bold=True))
 
         column = QVBoxLayout(self)
-        column.setContentsMargins(2 * SPACE + STRIPE, SPACE + 4, 2 * SPACE, SPACE + 4)
+        column.setContentsMargins(2 * SPACE + STRIPE, SPACE, 2 * SPACE, SPACE)
         column.setSpacing(0)
         column.addLayout(head)
-        column.addSpacing(SPACE)
+        _space(column)
         column.addLayout(readouts)
-        column.addSpacing(SPACE)
+        _space(column)
         column.addWidget(self._middle(), 1)
         column.addSpacing(SPACE // 2)
         column.addLayout(where)
         column.addSpacing(SPACE // 2)
         column.addWidget(self._progress)
-        column.addSpacing(SPACE)
+        _space(column)
         column.addLayout(words)
-        column.addSpacing(SPACE)
+        column.addWidget(self._around)
+        _space(column)
         column.addLayout(actions)
+
+
+def _space(column: QVBoxLayout) -> None:
+    """The usual space where there is room, half of it on a crowded screen."""
+    half = SPACE // 2
+    column.addSpacing(half)
+    column.addItem(QSpacerItem(0, half, QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Maximum))
 
 
 def state_badge(view: ChannelView) -> str:
@@ -398,3 +422,10 @@ def _words(view: ChannelView) -> str:
     if view.reason or view.circuit or view.stale or not view.time_left:
         return view.brief
     return " · ".join(part for part in (view.protocol, view.elapsed) if part)
+
+
+def _beside(view: ChannelView) -> str:
+    """What stands below that, unless a reason needs the room: the surroundings, or what it has."""
+    if view.reason or view.circuit:
+        return ""
+    return view.around_short if view.protocol else view.tools

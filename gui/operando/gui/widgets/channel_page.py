@@ -25,8 +25,15 @@ from PyQt6.QtWidgets import (
 )
 
 from operando.gui.link import StationLink, plain
-from operando.gui.models.channel import ChannelView
-from operando.gui.models.run import PLOTTED, RunModel, limits_of, plotted, record_view
+from operando.gui.models.channel import AROUND, ChannelView
+from operando.gui.models.run import (
+    PLOTTED,
+    RunModel,
+    limits_of,
+    plotted,
+    record_view,
+    recorded,
+)
 from operando.gui.models.traces import ALL
 from operando.gui.models.units import HOUR, MINUTE, display
 from operando.gui.theme import BODY, SMALL, SPACE, Theme
@@ -45,7 +52,7 @@ from operando.gui.widgets.notices import Saying
 from operando.gui.widgets.page_head import PageHead
 from operando.gui.widgets.plot_style import time_text
 from operando.gui.widgets.records_page import start_text
-from operando.gui.widgets.steps_table import JournalTable, StepsTable
+from operando.gui.widgets.steps_table import InstrumentsTable, JournalTable, StepsTable
 from operando.gui.widgets.style import Role, button, font, label
 from operando.gui.widgets.time_plots import TimePlots
 from operando.station.client import UNDER_WAY, ChannelStatus, Reading, Rows, StationClient
@@ -84,6 +91,7 @@ class ChannelPage(QWidget):
         self._current = True
         self._past: str | None = None
         self._again_at = 0.0
+        self._met: set[str] = set()
         self.run = RunModel(link, self._learned)
         self.head = PageHead(theme)
         self.head.back.connect(self.back)
@@ -96,6 +104,7 @@ class ChannelPage(QWidget):
         self.cycles = CyclePlot(theme)
         self.steps = StepsTable(theme)
         self.journal = JournalTable(theme)
+        self.instruments = InstrumentsTable(theme)
         self._note = Saying(theme, "muted", size=SMALL)
         self._note.setObjectName("page-note")
         self._compose()
@@ -134,6 +143,11 @@ class ChannelPage(QWidget):
             self.plots.refresh()
         else:
             self._show_run(status.run, live=status.state in UNDER_WAY)
+        self._tabs.setTabVisible(self._tabs.indexOf(self.instruments), True)
+        if status.run is None:
+            self._tabs.setCurrentWidget(self.instruments)
+        elif self._tabs.currentWidget() is self.instruments:
+            self._tabs.setCurrentWidget(self.steps)
         self.update_channel(status, view)
 
     def show_record(self, run: str) -> None:
@@ -141,6 +155,7 @@ class ChannelPage(QWidget):
         self._past = run
         self._status = self._view = None
         self.head.set_commands(False)
+        self._tabs.setTabVisible(self._tabs.indexOf(self.instruments), False)
         self._show_run(run, live=False)
         self.head.show_waiting(run)
 
@@ -152,6 +167,7 @@ class ChannelPage(QWidget):
             self._show_run(status.run, live=status.state in UNDER_WAY)
         self._status, self._view = status, view
         self.head.show_view(view)
+        self.instruments.show_instruments(status.instruments)
         self._identify()
         self.run.note(status, time.monotonic())
         self.plots.set_live(status.state in UNDER_WAY)
@@ -162,10 +178,9 @@ class ChannelPage(QWidget):
         """Take newly committed rows."""
         if rows.run != self.shown_run or not self.isVisible():
             return
-        new = [name for name in rows.quantities if name in PLOTTED and name not in self.plots.plots]
-        if new:
-            have = {*self.plots.plots, *new}
-            self.plots.want([name for name in PLOTTED if name in have])
+        if not self._met >= rows.quantities.keys():
+            self._met |= rows.quantities.keys()
+            self._arrange_plots()
             self._say_empty()
         self.plots.apply_rows(rows)
 
@@ -189,6 +204,7 @@ class ChannelPage(QWidget):
             self.cycles,
             self.steps,
             self.journal,
+            self.instruments,
             self._note,
         ):
             part.set_theme(theme)
@@ -271,7 +287,8 @@ class ChannelPage(QWidget):
 
     def _show_run(self, run: str | None, *, live: bool) -> None:
         self.run.show(run)
-        quantities = plotted(None, self._status) if self._status is not None else ()
+        self._met = set()
+        quantities = plotted(recorded(None, self._status))
         self.plots.show_run(run, quantities or PLOTTED[:2] if run is not None else (), live=live)
         self.loops.set_mass(None)
         self.cycles.set_mass(None)
@@ -344,13 +361,16 @@ class ChannelPage(QWidget):
 
     def _arrange_plots(self) -> None:
         detail = self.run.detail
-        quantities = plotted(detail, self._status)
-        have = tuple(self.plots.plots)
-        if detail is None and have:
-            quantities = tuple(name for name in PLOTTED if name in {*quantities, *have})
+        known = recorded(detail, self._status) | self._met
+        if detail is None:
+            known |= set(self.plots.plots)
+        limits = limits_of(self._status, detail)
+        self._around.setVisible(not known.isdisjoint(AROUND))
+        around = self._around.isChecked() and self._around.isVisibleTo(self)
+        quantities = plotted(known, limits, around=around)
         if quantities and self.shown_run is not None:
             self.plots.want(quantities)
-        self.plots.set_limits(limits_of(self._status, detail))
+        self.plots.set_limits(limits)
 
     def _show_readings(self) -> None:
         """Fill the head of a past record."""
@@ -462,6 +482,12 @@ class ChannelPage(QWidget):
         self._free.setToolTip("Back to the newest readings")
         self._free.clicked.connect(partial(self._follow, ALL))
         tools.addWidget(self._free)
+        self._around = button("Surroundings", "quiet", "surroundings")
+        self._around.setCheckable(True)
+        self._around.setToolTip("What is measured around the cell, below its voltage")
+        self._around.toggled.connect(self._show_around)
+        self._around.hide()
+        tools.addWidget(self._around)
         tools.addWidget(self._note, 1)
         for what, suffix, kind, save_it in (
             ("picture", ".png", "Pictures (*.png)", self.save_picture),
@@ -503,6 +529,8 @@ class ChannelPage(QWidget):
             bar.setDrawBase(False)
         tabs.addTab(self.steps, "Steps")
         tabs.addTab(self.journal, "Journal")
+        tabs.addTab(self.instruments, "Instruments")
+        self._tabs = tabs
         bottom = _panel(None, tabs)
 
         right = QVBoxLayout()
@@ -520,6 +548,10 @@ class ChannelPage(QWidget):
         whole.addWidget(self.head)
         whole.addLayout(body, 1)
         self._show_following()
+
+    def _show_around(self, shown: bool) -> None:
+        _choose(self._around, shown)
+        self._arrange_plots()
 
     def _follow(self, span: float, checked: bool = True) -> None:
         self.plots.follow(span)

@@ -100,6 +100,8 @@ class PageHead(QFrame):
         self._progress.setObjectName("page-progress")
         self._alert = Alert(theme)
         self._alert.setObjectName("page-alert")
+        self._around = self._line("around", "muted", SMALL + 1)
+        self._around.hide()
         self._reason = Paragraph(theme, lines=1)
         self._reason.setObjectName("page-reason")
         self._buttons: dict[str, QPushButton] = {}
@@ -139,6 +141,7 @@ class PageHead(QFrame):
         self._alert.warn("")
         self._reason.set_text("")
         self._reason.hide()
+        self._around.hide()
         self._mark.hide()
         self._age.hide()
         self.set_identity("")
@@ -171,14 +174,21 @@ class PageHead(QFrame):
             ("pressure", view.pressure),
             ("charge", view.charge),
         ):
-            self._readouts[name].set_text(text or UNKNOWN)
+            self._readouts[name].set_text(text)
             role: Role = plain
             if dim or name in view.old:
                 role = "muted" if name == "charge" and not dim else "faint"
             self._readouts[name].set_role(role)
         for below, (name, caption) in zip(self._captions, READOUTS, strict=False):
             last = view.is_last(name) or (bool(self._lost) and name != "charge")
-            below.set_text(f"Last {caption.lower()}" if last else caption)
+            words = f"Last {caption.lower()}" if last else caption
+            below.set_text(words)
+            if name == "pressure":  # not every channel has somebody who measures it
+                below.setVisible(bool(view.pressure))
+                self._readouts[name].setVisible(bool(view.pressure))
+        self._around.set_text(f"Last: {view.around}" if view.over or dim else view.around)
+        self._around.set_role("faint" if dim else "muted")
+        self._around.setVisible(bool(view.around))
         where = " · ".join(part for part in (view.step, view.cycle) if part)
         self._step.set_text(where or UNKNOWN)
         self._step.set_role(plain)
@@ -282,6 +292,10 @@ class PageHead(QFrame):
         words.addWidget(self._reason)
         column.addLayout(words)
         column.addLayout(second)
+        third = QHBoxLayout()
+        third.setContentsMargins(SPACE, 0, SPACE, 0)
+        third.addWidget(self._around)
+        column.addLayout(third)
 
 
 def _column(*lines: QWidget) -> QVBoxLayout:

@@ -1,4 +1,4 @@
-"""Steps and journal of a run as tables; the newest row stays in view."""
+"""Steps and journal of a run, instruments of a channel as tables; the newest row stays in view."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from operando.gui.models.units import duration_text
 from operando.gui.theme import SMALL, SPACE, Theme
 from operando.gui.widgets.style import font
 from operando.records import INTERRUPTIONS
-from operando.station.client import JournalLine, Reading, StepInfo
+from operando.station.client import InstrumentInfo, JournalLine, Reading, StepInfo
 
 ROW = 3 * SPACE
 """Height of a row, px."""
@@ -336,6 +336,54 @@ class JournalTable(_Table):
         """Show in another appearance."""
         self._theme = theme
         self.show_journal(self._lines)
+
+
+class InstrumentsTable(_Table):
+    """The instruments of a channel: what each is to it, what it said it is, where it is."""
+
+    HEADS = ("Instrument", "Role", "What it is", "Address")
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(self.HEADS, (76, 76, 150, 120), (), theme)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setObjectName("instruments")
+        self.setAccessibleName("Instruments of the channel")
+        self._tools: Sequence[InstrumentInfo] = ()
+
+    def show_instruments(self, tools: Sequence[InstrumentInfo]) -> None:
+        """Show these; what keeps one from being used stands in the place of what it is."""
+        self._tools = tools
+        rows: list[tuple[str, ...]] = [
+            (
+                tool.name,
+                tool.role.replace("_", " "),
+                f"cannot be used: {tool.problem}" if tool.problem else tool.identity or tool.driver,
+                tool.address,
+            )
+            for tool in tools
+        ]
+        self._put(rows, [self._theme.notice if tool.problem else None for tool in tools])
+
+    def set_theme(self, theme: Theme) -> None:
+        """Show in another appearance."""
+        self._theme = theme
+        self.show_instruments(self._tools)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802 - Qt's name
+        """Another width, other columns."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Names and roles whole; what it is and where share the rest, if there is enough."""
+        view = self.viewport()
+        name, role, what, _ = self._wanted
+        rest = (0 if view is None else view.width()) - name - role
+        crowded = rest < 2 * self._least[2]
+        self.setColumnHidden(3, crowded)
+        what = rest if crowded else min(what, rest * 3 // 5)
+        for column, width in enumerate((name, role, max(self._least[2], what))):
+            self.setColumnWidth(column, width)
 
 
 def _excess(widths: Mapping[int, int], least: Mapping[int, int]) -> int:

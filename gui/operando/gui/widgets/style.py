@@ -229,11 +229,17 @@ class Paragraph(Painted):
     ) -> None:
         super().__init__(theme)
         self._role: Role = role
-        self._lines = lines
         self.setFont(font(size, tabular=True))
         self._pitch = QFontMetricsF(self.font()).height() + 1.0
-        self.setFixedHeight(round(self._pitch * lines) + 1)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._lines = 0
+        self.set_most(lines)
+
+    def set_most(self, lines: int) -> None:
+        """Take the room of so many lines, and use no more."""
+        if lines != self._lines:
+            self._lines = lines
+            self.setFixedHeight(round(self._pitch * lines) + 1)
 
     def set_role(self, role: Role) -> None:
         """Choose another colour."""
