@@ -17,6 +17,7 @@ from operando.simulators.devices.ports import Site
 from operando.simulators.devices.pt113 import SimulatedPT113Modbus
 from operando.simulators.wire import TcpServer
 from simulators.bench_of_one import ResistorCell, Spring
+from support.serving import served
 
 pytestmark = pytest.mark.sockets
 
@@ -51,12 +52,7 @@ def with_pymeasure(
             options={"noise": 0.0, **options},
         )
         server = TcpServer(device, clock, "127.0.0.1", port)
-        await server.start()
-        try:
-            return await asyncio.to_thread(client), device
-        finally:
-            await server.close()
-            device.close()
+        return await served(server, device, asyncio.to_thread(client)), device
 
     return run(scenario())
 
@@ -213,10 +209,6 @@ def test_pymodbus_reads_and_writes_registers(free_port: int) -> None:
             "lc1", site=Site(frame=Spring(-123.4)), clock=clock, options={"noise": 0.0}
         )
         server = TcpServer(device, clock, "127.0.0.1", free_port)
-        await server.start()
-        try:
-            return await asyncio.to_thread(client)
-        finally:
-            await server.close()
+        return await served(server, device, asyncio.to_thread(client))
 
     assert run(scenario()) == (-1234, 2, 5, 234, True)

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import sys
 import types
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,6 @@ from alicat.driver import FlowController
 from pymeasure.instruments.keithley import Keithley2400
 
 from operando.instruments.clock import Clock, run
-from operando.instruments.wires import Peer
 from operando.simulators.devices.alicat import PSI, SimulatedAlicatDualValve
 from operando.simulators.devices.espec import SimulatedEspecP300
 from operando.simulators.devices.keithley_2400 import SimulatedKeithley2400
@@ -24,22 +23,11 @@ from operando.simulators.devices.ports import Site
 from operando.simulators.wire import TcpServer
 from operando.simulators.wire.pty import PtyServer
 from simulators.bench_of_one import ResistorCell, Spring
+from support.serving import served
 
 pytestmark = pytest.mark.sockets
 
 T = TypeVar("T")
-
-
-async def served(server: TcpServer | PtyServer, device: Peer, use: Awaitable[T]) -> T:
-    """Serve a device while it is used."""
-    await server.start()
-    try:
-        return await use
-    finally:
-        await server.close()
-        close = getattr(device, "close", None)
-        if callable(close):
-            close()
 
 
 # -- PyMeasure and the source meter
@@ -293,8 +281,8 @@ class SteadyRoom:
 def _p300(port: Path) -> Any:
     """The maker's P300 class. It was written for Python 2: its serial half is done anew here."""
     package = importlib.util.find_spec("chamberconnectlibrary")
-    if package is None or not package.submodule_search_locations:
-        pytest.skip("chamberconnectlibrary is not installed")
+    assert package is not None, "chamberconnectlibrary is missing: pip install -e '.[test]'"
+    assert package.submodule_search_locations
 
     class EspecSerial:
         def __init__(self, **kwargs: Any) -> None:

@@ -24,6 +24,7 @@ from operando.simulators.devices.rapidox import SimulatedRapidox
 from operando.simulators.wire import PtyServer
 from simulators.bench_of_one import Spring
 from simulators.room_of_one import Box
+from support.serving import served
 
 pytestmark = pytest.mark.sockets
 
@@ -52,11 +53,7 @@ def through_a_pty(
         device = model("dut", site=site or Site(room=glovebox()), clock=clock, options=options)
         path = folder / "port"
         server = PtyServer(device, clock, str(path))
-        await server.start()
-        try:
-            return await asyncio.to_thread(use, str(path))
-        finally:
-            await server.close()
+        return await served(server, device, asyncio.to_thread(use, str(path)))
 
     return run(scenario())
 

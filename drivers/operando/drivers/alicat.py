@@ -23,7 +23,6 @@ from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
-    InstrumentError,
     NotVerifiedError,
     ReportedError,
     SafeStateError,
@@ -137,7 +136,7 @@ class Ramp(NamedTuple):
     setpoint: float
 
 
-class AlicatDualValve(Conversation):
+class AlicatDualValve(Conversation[AlicatSettings]):
     """One dual-valve controller on one press. When the host falls silent it goes on holding.
 
     The slew limit is on board. A ramp is handed out in pieces: each reading moves the set-point
@@ -173,13 +172,10 @@ class AlicatDualValve(Conversation):
         expect: Expect = Expect(),  # noqa: B008  (frozen)
         settings: AlicatSettings = AlicatSettings(),
     ) -> None:
-        super().__init__(wire, settings.unit_id, settings.columns)
-        self._clock = clock
-        self._expect = expect
-        self._settings = settings
+        super().__init__(wire, clock, name=name, expect=expect, settings=settings)
+        self._unit_id, self._columns = settings.unit_id, settings.columns.split()
         self._lock = asyncio.Lock()
         self._identity: Identity | None = None
-        self._calls_for_safety = 0
         self._asks_set_point = False
         self._unit = ""
         self._pascals = math.nan
@@ -187,7 +183,6 @@ class AlicatDualValve(Conversation):
         self._maximum = self._hard
         self._relieving = False
         self._ramp: Ramp | None = None
-        self.name = name or self.INFO.name
 
     # Identity ------------------------------------------------------------------------------
 
@@ -207,29 +202,6 @@ class AlicatDualValve(Conversation):
             on_board=frozenset({"constant pressure", "slew limit"}),
             when_host_is_silent=WhenHostIsSilent.STAYS_ON,
         )
-
-    async def connect(self) -> Identity:
-        """Open the wire, read and check who answers and in which unit. Writes nothing.
-
-        Raises WrongInstrumentError for another serial number, model, unit or reference.
-        """
-        try:
-            await self._wire.open()
-        except CommunicationError as error:
-            self._blame(error)
-        return await self._identify()
-
-    async def reconnect(self) -> Identity:
-        """Abandon the session, open another, check the identity again. Writes nothing."""
-        try:
-            await self._wire.reopen()
-        except CommunicationError as error:
-            self._blame(error)
-        return await self._identify()
-
-    async def close(self) -> None:
-        """Close the wire. The pressure stays as it is."""
-        await self._wire.close()
 
     async def _identify(self, *, urgent: bool = False) -> Identity:
         self._trusted = False
@@ -306,13 +278,8 @@ class AlicatDualValve(Conversation):
 
     # Holding and ramping -------------------------------------------------------------------
 
-    async def hold(self, pressure: float, *, slew: float, maximum: float) -> None:
-        """Go to `pressure` (Pa on the stack) at `slew` (Pa/s), never above `maximum` (Pa).
-
-        Returns when slew limit and first piece of the ramp are read back; readings take it on
-        from there. Releases valves that were held. Raises UnsupportedError before it writes,
-        NotVerifiedError, ReportedError.
-        """
+    def check(self, pressure: float, *, slew: float, maximum: float) -> None:
+        """Raise UnsupportedError for what `hold` refuses by the settings alone. Touches nothing."""
         settings = self._settings
         maximum = min(maximum, self._hard)
         if not 0.0 <= pressure <= maximum:
@@ -327,6 +294,16 @@ class AlicatDualValve(Conversation):
                 f"a slew of {slew:g} Pa/s is not within 0 and {settings.maximum_slew:g} Pa/s, "
                 "`settings.maximum_slew`"
             )
+
+    async def hold(self, pressure: float, *, slew: float, maximum: float) -> None:
+        """Go to `pressure` (Pa on the stack) at `slew` (Pa/s), never above `maximum` (Pa).
+
+        Returns when slew limit and first piece of the ramp are read back; readings take it on
+        from there. Releases valves that were held. Raises UnsupportedError before it writes,
+        NotVerifiedError, ReportedError.
+        """
+        self.check(pressure, slew=slew, maximum=maximum)
+        maximum = min(maximum, self._hard)
         rate = slew / self._ratio / self._pascals
         words = _rate(rate)
         if words is None:
@@ -408,9 +385,7 @@ class AlicatDualValve(Conversation):
     def _stop_if_unsafe(self, calls: int) -> None:
         if calls != self._calls_for_safety:
             self._ramp = None
-            raise self._error(
-                InstrumentError, "was asked for its safe state; the set-point was given up"
-            )
+        super()._stop_if_unsafe(calls)
 
     # Measuring -----------------------------------------------------------------------------
 

@@ -7,20 +7,17 @@ manuals, replies captured from 10v20 firmware in the tests of the package alicat
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from typing import ClassVar, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
+from operando.drivers.driver import S, WaryDriver
 from operando.instruments.errors import (
     CommunicationError,
     GarbledReplyError,
-    InstrumentError,
     NotVerifiedError,
-    ReportedError,
-    UnsupportedError,
     WrongInstrumentError,
 )
-from operando.instruments.roles import DriverInfo, Identity
-from operando.instruments.wires import Sized, Terminated, Wire
+from operando.instruments.roles import Identity
+from operando.instruments.wires import Sized, Terminated
 
 CODES = {
     "ADC": "internal communication error",
@@ -77,24 +74,14 @@ class Frame(NamedTuple):
     codes: frozenset[str]
 
 
-class Conversation(ABC):
-    """A session in which nothing is written to a controller whose identity is in doubt.
+class Conversation(WaryDriver[S]):
+    """How it is spoken to; what it is told, the driver knows."""
 
-    unit_id: its letter. columns: what the numbers of a frame are, in their order.
-    """
-
-    INFO: ClassVar[DriverInfo]
-
-    def __init__(self, wire: Wire, unit_id: str, columns: str) -> None:
-        self._wire = wire
-        self._unit_id = unit_id
-        self._columns = columns.split()
-        self._trusted = False
-        self._decimals: tuple[int, int] | None = None
-
-    @abstractmethod
-    async def _identify(self, *, urgent: bool = False) -> Identity:
-        """Read and check the identity; writes nothing; restores trust."""
+    _unit_id: str
+    """Its letter."""
+    _columns: list[str]
+    """What the numbers of a frame are, in their order."""
+    _decimals: tuple[int, int] | None = None
 
     # Lines ---------------------------------------------------------------------------------
 
@@ -109,11 +96,8 @@ class Conversation(ABC):
             self._blame(error)
         text = reply.decode("ascii", "replace").strip("\n")
         if text.rstrip("\r") == "?":
-            raise ReportedError(
-                ord("?"),
-                f"?, not understood or not allowed, to {request[:-1].decode('ascii')}",
-                instrument=self.INFO.name,
-                address=self._wire.address,
+            raise self._reported(
+                ord("?"), f"?, not understood or not allowed, to {request[:-1].decode('ascii')}"
             )
         return text
 
@@ -193,14 +177,6 @@ class Conversation(ABC):
 
     # Errors --------------------------------------------------------------------------------
 
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._wire.address)
-
-    def _blame(self, error: CommunicationError) -> NoReturn:
-        """Raise a wire's error with the controller's name; who answers next is asked first."""
-        self._trusted = False
-        raise self._error(type(error), error.reason) from error
-
     def _garbled(self, command: str, reply: str, expected: str) -> NoReturn:
         self._trusted = False
         raise self._error(
@@ -209,9 +185,6 @@ class Conversation(ABC):
 
     def _wrong(self, what: str, remedy: str) -> NoReturn:
         raise self._error(WrongInstrumentError, f"{what}. Nothing was written. Correct {remedy}.")
-
-    def _refuse(self, reason: str) -> NoReturn:
-        raise self._error(UnsupportedError, f"cannot do this: {reason}. Nothing was written.")
 
     def _not_verified(self, command: str, expected: str, found: str) -> NoReturn:
         raise self._error(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import re
 
+from operando.drivers.transports.ble import survey
+from operando.instruments.clock import Clock
 from operando.instruments.sightings import Sighting, Sightings
 
 SCAN = 5.0
@@ -84,20 +86,18 @@ def visa_resources(library: str = "@py") -> list[Sighting]:
 
 async def advertisers(seconds: float) -> list[Sighting]:
     """Bluetooth devices that advertise within some seconds."""
-    from bleak import BleakScanner
-
-    heard = await BleakScanner.discover(timeout=seconds, return_adv=True)
     found = []
-    for address, (device, said) in sorted(heard.items()):
-        name = said.local_name or device.name or ""
-        signs = {f"ble:name:{name}"} if name else set()
+    for address, said in sorted((await survey(seconds, Clock())).items()):
+        signs = {f"ble:name:{said.name}"} if said.name else set()
+        signs |= {
+            f"ble:data:{who:04x}:{data.hex()}" for who, data in said.manufacturer_data.items()
+        }
         # Services of the Bluetooth SIG have 16 bits in a fixed frame of 128.
         signs |= {
             f"ble:service:{one[4:8].lower()}"
-            for one in said.service_uuids
+            for one in said.services
             if one.lower().endswith("-0000-1000-8000-00805f9b34fb") and one.startswith("0000")
         }
-        found.append(
-            Sighting(f"ble:{address}", f"{name or 'no name'}, {said.rssi} dBm", frozenset(signs))
-        )
+        what = f"{said.name or 'no name'}, {said.rssi} dBm"
+        found.append(Sighting(f"ble:{address}", what, frozenset(signs)))
     return found

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from operator import xor
-from typing import Annotated, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field
 
+from operando.drivers.driver import NoOutput, WireDriver
 from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
-from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
@@ -29,9 +29,9 @@ from operando.instruments.errors import (
 )
 from operando.instruments.humidity import ATMOSPHERE, saturation_pressure
 from operando.instruments.quantities import Pascals
-from operando.instruments.roles import DriverInfo, Expect, Identity
+from operando.instruments.roles import DriverInfo, Identity
 from operando.instruments.samples import AuxReading, Status
-from operando.instruments.wires import Sized, Wire
+from operando.instruments.wires import Sized
 
 TIMEOUT = 1.0
 """s; a line of 50 characters takes 26 ms at 19200 baud, a quarter of a second at 2400."""
@@ -178,7 +178,7 @@ def _fraction(point: float, pressure: float) -> float:
     return math.nan if math.isnan(point) else saturation_pressure(point) / pressure
 
 
-class DMT143:
+class DMT143(NoOutput, WireDriver[DMT143Settings]):
     """One DMT143. No output; nothing happens when the host falls silent."""
 
     INFO: ClassVar[DriverInfo] = DriverInfo(
@@ -197,53 +197,12 @@ class DMT143:
     )
     Settings: TypeAlias = DMT143Settings
 
-    def __init__(
-        self,
-        wire: Wire,
-        clock: Clock,
-        *,
-        name: str = "",
-        expect: Expect = Expect(),  # noqa: B008  (frozen)
-        settings: DMT143Settings = DMT143Settings(),
-    ) -> None:
-        self._wire = wire
-        self._clock = clock
-        self._expect = expect
-        self._settings = settings
-        self._polled = settings.mode == "poll"
-        self.name = name or self.INFO.name
-        self._known = ""  # serial number of the instrument that was connected first
+    _known = ""  # serial number of the instrument that was connected first
 
     @property
     def capabilities(self) -> Capabilities:
         """Capabilities. Its measurement cycle is not in the guide: 1 s is an ASSUMPTION."""
         return Capabilities(fastest_sampling=1.0, when_host_is_silent=WhenHostIsSilent.NO_OUTPUT)
-
-    async def connect(self) -> Identity:
-        """Open the wire, read the serial number and check it.
-
-        In POLL mode the line to the transmitter is opened for that and closed again.
-        """
-        try:
-            await self._wire.open()
-        except CommunicationError as error:
-            self._blame(error)
-        return await self._identify()
-
-    async def reconnect(self) -> Identity:
-        """Abandon the session, open another, check the identity again."""
-        try:
-            await self._wire.reopen()
-        except CommunicationError as error:
-            self._blame(error)
-        return await self._identify()
-
-    async def safe(self) -> None:
-        """Return at once: it has no output, whatever the state of its link."""
-
-    async def close(self) -> None:
-        """Close the wire."""
-        await self._wire.close()
 
     async def measure(self) -> tuple[AuxReading, ...]:
         """Measure the water: quantities "dew_point" (K) and "h2o" (mole fraction).
@@ -255,7 +214,7 @@ class DMT143:
         """
         settings = self._settings
         sent = self._clock.now()
-        line = await self._ask(f"SEND {settings.address}" if self._polled else "SEND")
+        line = await self._ask(f"SEND {settings.address}" if settings.mode == "poll" else "SEND")
         width = 0.5 * (self._clock.now() - sent)
         text = self._verified(line)
         found = parse(text)
@@ -296,7 +255,8 @@ class DMT143:
         return line.decode("ascii", "replace")
 
     async def _identify(self) -> Identity:
-        if not self._polled:
+        """Read and check the serial number; in POLL mode its line is opened and closed for that."""
+        if self._settings.mode != "poll":
             return self._check(await self._serial())
         try:
             await self._switch(f"OPEN {self._settings.address}")
@@ -363,12 +323,6 @@ class DMT143:
             f"answered with {line!r}, expected {expected}. Check its mode (SMODE) and the "
             "settings of the line.",
         )
-
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._wire.address)
-
-    def _blame(self, error: CommunicationError) -> NoReturn:
-        raise self._error(type(error), error.reason) from error
 
 
 def _status(value: float) -> Status:

@@ -15,17 +15,16 @@ from typing import Annotated, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias
 
 from pydantic import Field
 
+from operando.drivers.driver import WaryDriver
 from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
 from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
     GarbledReplyError,
-    InstrumentError,
     NotVerifiedError,
     ReportedError,
     SafeStateError,
-    UnsupportedError,
     WrongInstrumentError,
 )
 from operando.instruments.quantities import Kelvins
@@ -40,7 +39,7 @@ TIMEOUT = 3.0
 """s; the time-out of the maker's client."""
 
 URGENT_TIMEOUT = 0.8
-"""s for the exchanges of `safe`, so that two of them fit into the 2 s that it is given.
+"""s for the exchanges of `safe`, so that several of them fit into the 6 s that it is given.
 ASSUMPTION: the chamber answers within a fraction of a second."""
 
 RESOLUTION = 0.1
@@ -122,7 +121,7 @@ class Loop(NamedTuple):
     low: float
 
 
-class EspecP300:
+class EspecP300(WaryDriver[EspecSettings]):
     """One chamber, in constant mode. When the host falls silent it goes on holding.
 
     Nothing on board stops it then but its alarm limits, which `hold` writes before the set-point,
@@ -156,16 +155,10 @@ class EspecP300:
         expect: Expect = Expect(),  # noqa: B008  (frozen)
         settings: EspecSettings = EspecSettings(),
     ) -> None:
-        self._wire = wire
-        self._clock = clock
-        self._expect = expect
-        self._settings = settings
+        super().__init__(wire, clock, name=name, expect=expect, settings=settings)
         self._prefix = b"%d," % settings.address if settings.address else b""
-        self._trusted = False
         self._highest = settings.highest
         self._lock = asyncio.Lock()
-        self._calls_for_safety = 0
-        self.name = name or self.INFO.name
 
     # Identity ------------------------------------------------------------------------------
 
@@ -191,23 +184,7 @@ class EspecP300:
                 f"serial {self._expect.serial} cannot be checked, since the chamber does not say "
                 "its serial number. Nothing was written. Remove `expect.serial`.",
             )
-        try:
-            await self._wire.open()
-        except CommunicationError as error:
-            self._blame(error)
-        return await self._identify()
-
-    async def reconnect(self) -> Identity:
-        """Abandon the session, open another, check the model again. Writes nothing."""
-        try:
-            await self._wire.reopen()
-        except CommunicationError as error:
-            self._blame(error)
-        return await self._identify()
-
-    async def close(self) -> None:
-        """Close the wire. The chamber goes on as it is."""
-        await self._wire.close()
+        return await super().connect()
 
     async def _identify(self, *, urgent: bool = False) -> Identity:
         self._trusted = False
@@ -237,18 +214,26 @@ class EspecP300:
 
     # Holding -------------------------------------------------------------------------------
 
+    def check(self, temperature: float) -> None:
+        """Raise UnsupportedError outside the settings, and what the chamber allows if it told.
+
+        temperature: K. Touches nothing.
+        """
+        lowest = self._settings.lowest
+        if not lowest <= temperature <= self._highest:
+            self._refuse(
+                f"{temperature:g} K is outside {lowest:g} to {self._highest:g} K, which "
+                "`settings.lowest`, `settings.highest` and the chamber allow"
+            )
+
     async def hold(self, temperature: float) -> None:
         """Go to `temperature` (K) and hold it; returns when set-point and mode are read back.
 
         The alarm limits of the settings are on board before the set-point. Raises UnsupportedError
         outside them and while a program runs, ReportedError, NotVerifiedError.
         """
+        self.check(temperature)
         settings = self._settings
-        if not settings.lowest <= temperature <= self._highest:
-            self._refuse(
-                f"{temperature:g} K is outside {settings.lowest:g} to {self._highest:g} K, which "
-                "`settings.lowest`, `settings.highest` and the chamber allow"
-            )
         calls = self._calls_for_safety
         async with self._lock:
             mode = await self._mode()
@@ -297,12 +282,6 @@ class EspecP300:
                 "TEMP?",
                 f"set-point {wanted:.1f} within {low:.1f} to {high:.1f} degC",
                 f"{found.setpoint} within {found.low} to {found.high}",
-            )
-
-    def _stop_if_unsafe(self, calls: int) -> None:
-        if calls != self._calls_for_safety:
-            raise self._error(
-                InstrumentError, "was asked for its safe state; the set-point was given up"
             )
 
     # Measuring -----------------------------------------------------------------------------
@@ -396,11 +375,8 @@ class EspecP300:
             words = text[3:].strip()
             suffix = _SUFFIX.fullmatch(words)
             meaning = MEANINGS.get(words, "see the chamber's manual")
-            raise ReportedError(
-                int(suffix[1]) if suffix else 0,
-                f"{words} ({meaning}), to {command}",
-                instrument=self.INFO.name,
-                address=self._wire.address,
+            raise self._reported(
+                int(suffix[1]) if suffix else 0, f"{words} ({meaning}), to {command}"
             )
         return text
 
@@ -450,14 +426,6 @@ class EspecP300:
 
     # Errors --------------------------------------------------------------------------------
 
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._wire.address)
-
-    def _blame(self, error: CommunicationError) -> NoReturn:
-        """Raise a wire's error with the chamber's name; whoever answers next is asked first."""
-        self._trusted = False
-        raise self._error(type(error), error.reason) from error
-
     def _garbled(self, command: str, reply: str, expected: str) -> NoReturn:
         self._trusted = False
         raise self._error(
@@ -465,9 +433,6 @@ class EspecP300:
             f"answered {command} with {reply!r}, expected {expected}. Check the line's settings "
             "and `settings.address`.",
         )
-
-    def _refuse(self, reason: str) -> NoReturn:
-        raise self._error(UnsupportedError, f"cannot do this: {reason}. Nothing was written.")
 
     def _not_verified(self, command: str, expected: str, found: str) -> NoReturn:
         raise self._error(

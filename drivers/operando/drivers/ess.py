@@ -8,21 +8,21 @@ Service 1.1 (0x180A).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias
 
 from pydantic import Field
 
+from operando.drivers.driver import BluetoothDriver, NoOutput
 from operando.drivers.humid_air import water_in
-from operando.instruments.ble import Characteristic, GattLink
+from operando.instruments.ble import Characteristic
 from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
-from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
     GarbledReplyError,
-    InstrumentError,
     LinkLostError,
     ReportedError,
     UnsupportedError,
@@ -30,7 +30,7 @@ from operando.instruments.errors import (
 )
 from operando.instruments.humidity import ATMOSPHERE
 from operando.instruments.quantities import Pascals, Seconds
-from operando.instruments.roles import DriverInfo, Expect, Identity
+from operando.instruments.roles import DriverInfo, Identity
 from operando.instruments.samples import AuxReading, Status
 
 
@@ -128,7 +128,7 @@ class Value(NamedTuple):
     width: float
 
 
-class EnvironmentalSensor:
+class EnvironmentalSensor(NoOutput, BluetoothDriver[ESSSettings]):
     """One sensor with the Environmental Sensing Service.
 
     No output; nothing happens when the host falls silent.
@@ -150,26 +150,14 @@ class EnvironmentalSensor:
             "its air pressure serves to compute h2o and is not recorded",
             "it serves one host at a time: a telephone that is connected to it keeps others out",
         ),
+        # Its number (Bluetooth SIG, Assigned Numbers), where a sensor advertises its services.
+        signs=("ble:service:181a",),
     )
     Settings: TypeAlias = ESSSettings
 
-    def __init__(
-        self,
-        link: GattLink,
-        clock: Clock,
-        *,
-        name: str = "",
-        expect: Expect = Expect(),  # noqa: B008  (frozen)
-        settings: ESSSettings = ESSSettings(),
-    ) -> None:
-        self._link = link
-        self._clock = clock
-        self._expect = expect
-        self._settings = settings
-        self._handles: dict[str, int] = {}  # by characteristic, of those that it has
-        self._sent: dict[int, Value] = {}  # what it sent by itself and nobody has taken yet
-        self._known: Identity | None = None
-        self.name = name or self.INFO.name
+    _known: Identity | None = None
+    _handles: Mapping[str, int] = MappingProxyType({})  # by characteristic, of those that it has
+    _sent: dict[int, Value]  # what it sent by itself and nobody has taken yet
 
     @property
     def capabilities(self) -> Capabilities:
@@ -219,18 +207,6 @@ class EnvironmentalSensor:
             await self._subscribe(found)
         self._known = identity
         return identity
-
-    async def reconnect(self) -> Identity:
-        """Disconnect, connect again, check the identity again."""
-        await self._link.close()
-        return await self.connect()
-
-    async def safe(self) -> None:
-        """Return at once: it has no output, whatever the state of its link."""
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self._link.close()
 
     async def measure(self) -> tuple[AuxReading, ...]:
         """Measure what it senses.
@@ -361,12 +337,7 @@ class EnvironmentalSensor:
                 "which sensor has this address.",
             )
 
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._link.address)
-
     def _blame(self, error: CommunicationError | ReportedError) -> NoReturn:
         if isinstance(error, ReportedError):
-            raise ReportedError(
-                error.code, error.text, instrument=self.INFO.name, address=self._link.address
-            ) from error
-        raise self._error(type(error), error.reason) from error
+            raise self._reported(error.code, error.text) from error
+        super()._blame(error)

@@ -7,18 +7,16 @@ discharge are a voltage source at the cut-off, with the current as its complianc
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 from typing import ClassVar, NamedTuple
 
-from operando.drivers.keithley_2450 import INVALID, SAFE_LOG_DEPTH, Function, Keithley2450
+from operando.drivers.keithley_2450 import INVALID, Function, Keithley2450
 from operando.drivers.keithley_scpi import LINE, READ_BACK_TOLERANCE, identity_of
 from operando.drivers.keithley_tables import OVERRANGE, Model
 from operando.instruments.errors import (
     CommunicationError,
     GarbledReplyError,
-    SafeStateError,
 )
 from operando.instruments.roles import DriverInfo, Identity, Protection
 from operando.instruments.samples import Reading, Regulation, Status
@@ -96,6 +94,8 @@ class Keithley2400(Keithley2450):
         ),
     )
 
+    OFF_STATES: ClassVar[tuple[str, ...]] = (":OUTP:SMOD?",)
+
     # Identity ------------------------------------------------------------------------------
 
     async def _identify(self, *, urgent: bool = False) -> Identity:
@@ -113,11 +113,6 @@ class Keithley2400(Keithley2450):
         self._identity = identity
         self._trusted = True
         return identity
-
-    async def output_is_on(self) -> bool:
-        """Read whether the output drives or loads the cell: on, or off but not high impedance."""
-        mode = await self._ask(":OUTP:SMOD?")
-        return await self._ask(":OUTP?") != "0" or mode != "HIMP"
 
     # Set-points ----------------------------------------------------------------------------
 
@@ -212,14 +207,6 @@ class Keithley2400(Keithley2450):
             if math.isclose(full_scale, nominal * OVERRANGE, rel_tol=READ_BACK_TOLERANCE):
                 return nominal
         return full_scale
-
-    async def _open_relay(self) -> None:
-        """Output off and off state high impedance, both read back."""
-        self._function = None
-        await self._tell(":OUTP OFF")
-        await self._verify_word(":OUTP?", "0")
-        await self._tell(":OUTP:SMOD HIMP")
-        await self._verify_word(":OUTP:SMOD?", "HIMP")
 
     async def _program(self, function: Function, level: float, limit: float) -> None:
         """Write a set-point while the relay is open."""
@@ -348,40 +335,3 @@ class Keithley2400(Keithley2450):
             return None
         self._function = "CURR" if "CURR" in await self._ask(":SOUR:FUNC?") else "VOLT"
         return self._function
-
-    # Safe state ----------------------------------------------------------------------------
-
-    async def safe(self) -> None:
-        """Switch the output off; returns when relay state and off state have been read back.
-
-        Idempotent, works in any state, does not wait for a set-point that is being programmed.
-        Raises SafeStateError or CommunicationError.
-        """
-        self._calls_for_safety += 1
-        self._function = None
-        state = ""
-        for _ in range(2):  # a set-point that was waiting in the wire may have come between
-            if not self._trusted:
-                await self._identify(urgent=True)
-            await self._urge(":ABOR")
-            await self._urge(":OUTP OFF")
-            state = await self._ask(":OUTP?", urgent=True)
-            if state == "0":
-                break
-        else:
-            raise self._error(
-                SafeStateError,
-                f":OUTP? should be 0 after :OUTP OFF but reads back {state!r}. ASSUME THAT THE "
-                "OUTPUT IS ON: disconnect the cell.",
-            )
-        if await self._ask(":OUTP:SMOD?", urgent=True) != "HIMP":
-            await self._urge(":OUTP:SMOD HIMP")
-            state = await self._ask(":OUTP:SMOD?", urgent=True)
-            if state != "HIMP":
-                raise self._error(
-                    SafeStateError,
-                    f"the output is off, but :OUTP:SMOD? should be HIMP and reads back {state!r}: "
-                    "the terminals may still load the cell. Disconnect it.",
-                )
-        with contextlib.suppress(CommunicationError):  # nothing in it changes what was verified
-            await self._drain_log(SAFE_LOG_DEPTH)

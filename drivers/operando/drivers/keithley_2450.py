@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from typing import ClassVar, Literal, NoReturn, TypeAlias
+import re
+from typing import ClassVar, Literal, NoReturn
 
 from operando.drivers.keithley_scpi import LINE, TIMEOUT, Conversation, identity_of
 from operando.drivers.keithley_tables import (
@@ -25,9 +26,7 @@ from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     CommunicationError,
     GarbledReplyError,
-    InstrumentError,
     SafeStateError,
-    UnsupportedError,
     WrongInstrumentError,
 )
 from operando.instruments.roles import (
@@ -48,6 +47,8 @@ LIMITED = {"VOLT": b":SOUR:VOLT:ILIM:TRIP?\n", "CURR": b":SOUR:CURR:VLIM:TRIP?\n
 
 INVALID = 9.0e37
 """Readings beyond this are overflows (+/-9.9E37) or not a number (9.91E37)."""
+
+_READING = re.compile(rb"([+-]?\d\.\d+E[+-]\d\d),([+-]?\d\.\d+E[+-]\d\d)")
 
 SAFE_LOG_DEPTH = 20
 """Entries of the event log that `safe` reads, so that it stays within its time."""
@@ -76,9 +77,11 @@ class Keithley2450(Conversation):
             "no *RST: it would put the off state to NORMAL, which loads a connected cell",
             "relative offset, averaging, maths and units of the front panel are not touched",
         ),
+        # As in the VISA resource names of Tektronix' examples for its source meters.
         signs=("usb:05e6:2450",),
     )
-    Settings: TypeAlias = SourceMeterSettings
+    OFF_STATES: ClassVar[tuple[str, ...]] = (":OUTP:VOLT:SMOD?", ":OUTP:CURR:SMOD?")
+    """What asks for the state of the output when it is off."""
 
     def __init__(
         self,
@@ -89,13 +92,10 @@ class Keithley2450(Conversation):
         expect: Expect = Expect(),  # noqa: B008  (frozen)
         settings: SourceMeterSettings = SourceMeterSettings(),  # noqa: B008  (frozen)
     ) -> None:
-        super().__init__(wire, clock, name)
-        self._expect = expect
-        self._settings = settings
+        super().__init__(wire, clock, name=name, expect=expect, settings=settings)
         self._reading_timeout = 1.0 + settings.reading_time
         self._lock = asyncio.Lock()
         self._identity: Identity | None = None
-        self._calls_for_safety = 0
         self._protection: Protection | None = None
         self._voltage_range = 0.0
         # What `measure` must know of the present set-point; learnt when unknown.
@@ -124,28 +124,15 @@ class Keithley2450(Conversation):
             when_host_is_silent=WhenHostIsSilent.STAYS_ON,
         )
 
-    async def connect(self) -> Identity:
-        """Open the wire, read and check the identity. Changes nothing at the output.
-
-        Raises WrongInstrumentError for another model, serial number or command set.
-        """
-        await self._open(self._wire.open)
-        return await self._identify()
-
     async def reconnect(self) -> Identity:
         """Abandon the session, open another, check the identity again. Writes nothing."""
         self._function = None
-        await self._open(self._wire.reopen)
-        return await self._identify()
-
-    async def close(self) -> None:
-        """Close the wire. Does not change the output."""
-        await self._wire.close()
+        return await super().reconnect()
 
     async def output_is_on(self) -> bool:
         """Read whether the output drives or loads the cell: on, or off but not high impedance."""
-        modes = [await self._ask(f":OUTP:{name}:SMOD?") for name in ("VOLT", "CURR")]
-        return await self._ask(":OUTP?") != "0" or modes != ["HIMP", "HIMP"]
+        modes = {await self._ask(question) for question in self.OFF_STATES}
+        return await self._ask(":OUTP?") != "0" or modes != {"HIMP"}
 
     async def _identify(self, *, urgent: bool = False) -> Identity:
         """Read and check identity and command set; writes nothing."""
@@ -255,9 +242,6 @@ class Keithley2450(Conversation):
             if abs(voltage) > level:
                 self._refuse(f"{voltage:g} V is beyond the over-voltage protection at {level:g} V")
 
-    def _refuse(self, reason: str) -> NoReturn:
-        raise self._error(UnsupportedError, f"cannot do this: {reason}. Nothing was written.")
-
     def _highest_voltage(self) -> float:
         return max(map(abs, self._protection.voltage)) if self._protection is not None else 0.0
 
@@ -336,8 +320,8 @@ class Keithley2450(Conversation):
         await self._verify_word(":SENS:CURR:RSEN?", wires)
         await self._verify_word(":SOUR:VOLT:READ:BACK?", "1")
         await self._verify_word(":SOUR:CURR:READ:BACK?", "1")
-        await self._verify_word(":OUTP:VOLT:SMOD?", "HIMP")
-        await self._verify_word(":OUTP:CURR:SMOD?", "HIMP")
+        for question in self.OFF_STATES:
+            await self._verify_word(question, "HIMP")
 
     async def _open_relay(self) -> None:
         """Output off and off state high impedance, both read back."""
@@ -345,8 +329,8 @@ class Keithley2450(Conversation):
         await self._tell(":OUTP OFF")
         await self._verify_word(":OUTP?", "0")
         await self._tell(":OUTP:SMOD HIMP")  # without a function it applies to all
-        await self._verify_word(":OUTP:VOLT:SMOD?", "HIMP")
-        await self._verify_word(":OUTP:CURR:SMOD?", "HIMP")
+        for question in self.OFF_STATES:
+            await self._verify_word(question, "HIMP")
 
     async def apply(self, setpoint: SetPoint) -> None:
         """Drive the cell as told; returns when the output is on with the settings read back.
@@ -389,12 +373,6 @@ class Keithley2450(Conversation):
                 await self._urge(":OUTP OFF")
             self._stop_if_unsafe(calls)
             self._level, self._limit, self._function = level, limit, function
-
-    def _stop_if_unsafe(self, calls: int) -> None:
-        if calls != self._calls_for_safety:
-            raise self._error(
-                InstrumentError, "was asked for its safe state; the set-point was given up"
-            )
 
     async def _program(self, function: Function, level: float, limit: float) -> None:
         """Write a set-point while the relay is open."""
@@ -475,11 +453,11 @@ class Keithley2450(Conversation):
             except CommunicationError as error:
                 self._blame(error)
             width = 0.5 * (clock.now() - sent)
-            try:
-                first, second = reply.split(b",")
-                source, measured = float(first), float(second)
-            except ValueError:
-                self._garbled(":READ?", "two numbers", reply.decode("ascii", "replace"))
+            found = _READING.fullmatch(reply.strip())
+            if found is None:
+                expected = "two numbers such as +3.700000E+00"
+                self._garbled(":READ?", expected, reply.decode("ascii", "replace"))
+            source, measured = float(found[1]), float(found[2])
             voltage, current = (source, measured) if function == "VOLT" else (measured, source)
             status = Status.OK
             if not -INVALID < voltage < INVALID:
@@ -564,7 +542,7 @@ class Keithley2450(Conversation):
                 f":OUTP? should be 0 after :OUTP OFF but reads back {state!r}. ASSUME THAT THE "
                 "OUTPUT IS ON: disconnect the cell.",
             )
-        for question in (":OUTP:VOLT:SMOD?", ":OUTP:CURR:SMOD?"):
+        for question in self.OFF_STATES:
             if await self._ask(question, urgent=True) == "HIMP":
                 continue
             await self._urge(":OUTP:SMOD HIMP")
@@ -595,5 +573,5 @@ class Keithley2461(Keithley2450):
         identification="serial",
         safe_state=Keithley2450.INFO.safe_state,
         notes=(*Keithley2450.INFO.notes, "its power envelope is not known to the driver"),
-        signs=("usb:05e6:2461",),
+        signs=("usb:05e6:2461",),  # as that of the 2450, from the same examples
     )

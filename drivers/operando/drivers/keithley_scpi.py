@@ -6,20 +6,17 @@ Documents: 2461-901-01 A (Nov 2015) chapters 5 and 6, 2450-901-01 Rev B (Sept 20
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from typing import ClassVar, NoReturn
+from typing import NoReturn, TypeAlias
 
-from operando.instruments.clock import Clock
+from operando.drivers.driver import WaryDriver
+from operando.drivers.keithley_tables import SourceMeterSettings
 from operando.instruments.errors import (
     CommunicationError,
     GarbledReplyError,
-    InstrumentError,
     NotVerifiedError,
-    ReportedError,
 )
-from operando.instruments.roles import DriverInfo, Identity
-from operando.instruments.wires import Terminated, Wire
+from operando.instruments.roles import Identity
+from operando.instruments.wires import Terminated
 
 LINE = Terminated(b"\n")
 
@@ -37,6 +34,8 @@ RESOLUTION = 5e-5
 
 
 _MODEL = re.compile(r"MODEL\s+(\d{4})")
+_CODE = re.compile(r"[+-]?\d{1,5}")
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 
 
 def identity_of(reply: str) -> Identity | None:
@@ -46,30 +45,12 @@ def identity_of(reply: str) -> Identity | None:
     return None if found is None else Identity(parts[0], found[1], parts[2], parts[3])
 
 
-class Conversation(ABC):
-    """A session in which nothing is written to an instrument whose identity is in doubt.
+class Conversation(WaryDriver[SourceMeterSettings]):
+    """How it is spoken to; what it is told, the drivers know."""
 
-    After an exchange that failed, the identity is read again before anything else is said: the
-    link may have been opened afresh, to whatever answers at that address now.
-    """
+    Settings: TypeAlias = SourceMeterSettings
 
-    INFO: ClassVar[DriverInfo]
-
-    def __init__(self, wire: Wire, clock: Clock, name: str) -> None:
-        self._wire = wire
-        self._clock = clock
-        self.name = name
-        self._trusted = True
-
-    @abstractmethod
-    async def _identify(self, *, urgent: bool = False) -> Identity:
-        """Read and check the identity; writes nothing; restores trust."""
-
-    async def _open(self, opening: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await opening()
-        except CommunicationError as error:
-            self._blame(error)
+    _trusted = True
 
     async def _query(self, question: str, *, urgent: bool = False) -> str:
         """Ask without caring for trust: for `_identify` and `_ask` alone."""
@@ -99,13 +80,8 @@ class Conversation(ABC):
         errors = await self._drain_log()
         if errors:
             code, text = errors[0]
-            raise ReportedError(
-                code,
-                f"{text} (after {'; '.join(commands)})"
-                + (f" and {len(errors) - 1} more" if errors[1:] else ""),
-                instrument=self.INFO.name,
-                address=self._wire.address,
-            )
+            more = f" and {len(errors) - 1} more" if errors[1:] else ""
+            raise self._reported(code, f"{text} (after {'; '.join(commands)}){more}")
 
     async def _urge(self, command: str) -> None:
         """Send one command ahead of everything that waits."""
@@ -120,22 +96,13 @@ class Conversation(ABC):
         for _ in range(depth):
             reply = await self._ask(":SYST:ERR?")
             number, _, rest = reply.partition(",")
-            try:
-                code = int(number)
-            except ValueError:
+            if _CODE.fullmatch(number) is None:
                 self._garbled(":SYST:ERR?", 'such as 0,"No error;0,0,0"', reply)
+            code = int(number)
             if code == 0:
                 break
             errors.append((code, rest.strip().strip('"').partition(";")[0]))
         return errors
-
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._wire.address)
-
-    def _blame(self, error: CommunicationError) -> NoReturn:
-        """Raise a wire's error with the instrument's name, and trust nothing until identified."""
-        self._trusted = False
-        raise self._error(type(error), error.reason) from error
 
     def _garbled(self, question: str, expected: str, reply: str) -> NoReturn:
         self._trusted = False
@@ -145,10 +112,9 @@ class Conversation(ABC):
 
     async def _number(self, question: str) -> float:
         reply = await self._ask(question)
-        try:
-            return float(reply)
-        except ValueError:
+        if _NUMBER.fullmatch(reply) is None:
             self._garbled(question, "a number", reply)
+        return float(reply)
 
     async def _verify_number(self, question: str, expected: float, scale: float = 0.0) -> None:
         """Read a number back. scale: full scale of its range, for the resolution."""

@@ -15,13 +15,12 @@ from typing import Annotated, ClassVar, Literal, NoReturn, TypeAlias
 from pydantic import Field
 
 from operando.drivers import modbus
+from operando.drivers.driver import NoOutput, WireDriver
 from operando.instruments.capabilities import Capabilities, Range, WhenHostIsSilent
-from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
     GarbledReplyError,
-    InstrumentError,
     NotVerifiedError,
     ReportedError,
     UnsupportedError,
@@ -29,9 +28,9 @@ from operando.instruments.errors import (
 )
 from operando.instruments.humidity import ATMOSPHERE
 from operando.instruments.quantities import Pascals
-from operando.instruments.roles import DriverInfo, Expect, Identity
+from operando.instruments.roles import DriverInfo, Identity
 from operando.instruments.samples import AuxReading, Status
-from operando.instruments.wires import Sized, Wire
+from operando.instruments.wires import Sized
 
 P1 = 0x0002
 """Pressure of sensor 1, bar, float."""
@@ -55,9 +54,6 @@ ILLEGAL_ADDRESS = 2
 
 TIMEOUT = 0.5
 """s; it answers within milliseconds, a frame of 13 bytes at 9600 baud takes 14 ms."""
-
-_SILENCE = 0.005
-"""s between frames: 3.5 characters at 9600 baud are 4 ms (Modbus serial line guide 2.5.1.1)."""
 
 _ZEROED = 100.0
 """Pa within which a new zero must be read back."""
@@ -85,7 +81,7 @@ class KellerSettings:
             raise BadInputError(f"atmosphere must be positive, not {self.atmosphere:g} Pa")
 
 
-class Keller33X:
+class Keller33X(NoOutput, WireDriver[KellerSettings]):
     """One X-line transmitter. No output; nothing happens when the host falls silent."""
 
     INFO: ClassVar[DriverInfo] = DriverInfo(
@@ -105,23 +101,9 @@ class Keller33X:
     )
     Settings: TypeAlias = KellerSettings
 
-    def __init__(
-        self,
-        wire: Wire,
-        clock: Clock,
-        *,
-        name: str = "",
-        expect: Expect = Expect(),  # noqa: B008  (frozen)
-        settings: KellerSettings = KellerSettings(),
-    ) -> None:
-        self._wire = wire
-        self._clock = clock
-        self._expect = expect
-        self._settings = settings
-        self._range: tuple[float, float] | None = None
-        self._quiet_until = -math.inf
-        self.name = name or self.INFO.name
-        self._known = ""  # serial number of the instrument that was connected first
+    _known = ""  # serial number of the instrument that was connected first
+    _range: tuple[float, float] | None = None
+    _quiet_until = -math.inf
 
     @property
     def capabilities(self) -> Capabilities:
@@ -135,29 +117,6 @@ class Keller33X:
             fastest_sampling=0.1,
             when_host_is_silent=WhenHostIsSilent.NO_OUTPUT,
         )
-
-    async def connect(self) -> Identity:
-        """Open the wire, read serial number and range, check the serial number. Writes nothing."""
-        try:
-            await self._wire.open()
-        except CommunicationError as error:
-            self._blame(error)
-        return await self._identify()
-
-    async def reconnect(self) -> Identity:
-        """Abandon the session, open another, check the identity again."""
-        try:
-            await self._wire.reopen()
-        except CommunicationError as error:
-            self._blame(error)
-        return await self._identify()
-
-    async def safe(self) -> None:
-        """Return at once: it has no output, whatever the state of its link."""
-
-    async def close(self) -> None:
-        """Close the wire."""
-        await self._wire.close()
 
     async def measure(self) -> tuple[AuxReading, ...]:
         """Measure the pressure of the box against the room, quantity "box_pressure", Pa.
@@ -207,6 +166,7 @@ class Keller33X:
         return settings.atmosphere if settings.reference == "absolute" else 0.0
 
     async def _identify(self) -> Identity:
+        """Read serial number and range, check the serial number. Writes nothing."""
         # Read a pressure first: it proves the link with every firmware there is.
         await self._read_float(P1)
         words = await self._read_where_there(SERIAL)
@@ -279,7 +239,7 @@ class Keller33X:
             reply = await self._wire.exchange(request, framing, TIMEOUT)
         except CommunicationError as error:
             self._blame(error)
-        self._quiet_until = clock.now() + _SILENCE * clock.speed
+        self._quiet_until = clock.now() + modbus.SILENCE * clock.speed
         if own and reply[:own] != request:
             raise self._error(
                 GarbledReplyError,
@@ -293,20 +253,12 @@ class Keller33X:
         self, reply: bytes, error: modbus.ModbusExceptionError | modbus.ModbusFrameError
     ) -> NoReturn:
         if isinstance(error, modbus.ModbusExceptionError):
-            raise ReportedError(
-                error.code, error.text, instrument=self.INFO.name, address=self._wire.address
-            ) from error
+            raise self._reported(error.code, error.text) from error
         raise self._error(
             GarbledReplyError,
             f"answered with {reply.hex(' ')}: {error}. Check `settings.address`, `settings.echo` "
             "and the line's settings.",
         ) from error
-
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._wire.address)
-
-    def _blame(self, error: CommunicationError) -> NoReturn:
-        raise self._error(type(error), error.reason) from error
 
 
 def _float(words: tuple[int, ...]) -> float:

@@ -11,6 +11,9 @@ READ = 0x03
 WRITE = 0x10
 EXCEPTION = 0x80
 
+SILENCE = 0.005
+"""s between frames: 3.5 characters at 9600 baud are 4 ms (serial line guide 2.5.1.1)."""
+
 EXCEPTIONS = {
     1: "illegal function",
     2: "illegal register address",

@@ -7,28 +7,27 @@ pressure follows from the unit and the area of the piston, which are settings he
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, NamedTuple, NoReturn, TypeAlias
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
 from pydantic import Field
 
 from operando.drivers import modbus
+from operando.drivers.driver import NoOutput, WireDriver
 from operando.instruments.capabilities import Capabilities, Range, WhenHostIsSilent
-from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
     GarbledReplyError,
     InstrumentError,
     NotVerifiedError,
-    ReportedError,
     UnsupportedError,
-    WrongInstrumentError,
 )
 from operando.instruments.quantities import Newtons, SquareMetres
-from operando.instruments.roles import DriverInfo, Expect, Identity
+from operando.instruments.roles import DriverInfo, Identity
 from operando.instruments.samples import AuxReading, Status
-from operando.instruments.wires import Terminated, Wire
+from operando.instruments.wires import Terminated
 
 NEWTONS = {"N": 1.0, "kN": 1e3, "kg": 9.80665}
 """N in one unit of the display; kilograms by standard gravity (CGPM 1901)."""
@@ -47,7 +46,7 @@ LINE = Terminated(b"\r\n")
 
 @dataclass(frozen=True, slots=True)
 class Tare:
-    """A tare of the fixture. value: N. date: ISO 8601; empty when there is none."""
+    """A tare. value: N, of the fixture. date: ISO 8601; empty when there is none."""
 
     value: Newtons = 0.0
     date: str = ""
@@ -66,7 +65,8 @@ class Calibration:
 class PT113Settings:
     """What the indicator cannot say.
 
-    piston_area: m2. unit: of the display. address: 1 to 99 (1 on RS-232).
+    piston_area: m2, over which the force is a pressure. unit: of the display.
+    address: 1 to 99 (1 on RS-232).
     capacity: N that the load cell may carry, 0 when not stated; beyond it readings are OVERLOAD.
     tare, calibration: kept for the record; the pressure comes from the gross weight.
     checksum: BSI check sum on, as in the indicator's menu.
@@ -100,27 +100,10 @@ class Weight(NamedTuple):
     status: Status
 
 
-class _Indicator:
+class _Indicator(NoOutput, WireDriver[PT113Settings]):
     """What both protocols share: forces, pressures and metadata."""
 
-    INFO: ClassVar[DriverInfo]
     Settings: TypeAlias = PT113Settings
-
-    def __init__(
-        self,
-        wire: Wire,
-        clock: Clock,
-        *,
-        name: str = "",
-        expect: Expect = Expect(),  # noqa: B008  (frozen)
-        settings: PT113Settings = PT113Settings(),
-    ) -> None:
-        self._wire = wire
-        self._clock = clock
-        self._expect = expect
-        self._settings = settings
-        self._newtons = NEWTONS[settings.unit]
-        self.name = name or self.INFO.name
 
     @property
     def capabilities(self) -> Capabilities:
@@ -149,32 +132,6 @@ class _Indicator:
             "unit": settings.unit,
         }
 
-    async def connect(self) -> Identity:
-        """Open the wire and prove the link by reading the status. It has no identity to read."""
-        self._refuse_expectations()
-        try:
-            await self._wire.open()
-        except CommunicationError as error:
-            self._blame(error)
-        await self._prove()
-        return Identity("", "")
-
-    async def reconnect(self) -> Identity:
-        """Abandon the session, open another, prove the link."""
-        try:
-            await self._wire.reopen()
-        except CommunicationError as error:
-            self._blame(error)
-        await self._prove()
-        return Identity("", "")
-
-    async def safe(self) -> None:
-        """Return at once: it has no output, whatever the state of its link."""
-
-    async def close(self) -> None:
-        """Close the wire."""
-        await self._wire.close()
-
     async def measure(self) -> AuxReading:
         """Measure the stack pressure (Pa) from the gross weight.
 
@@ -185,35 +142,15 @@ class _Indicator:
         weight, status = await self._gross()
         width = 0.5 * (self._clock.now() - sent)
         settings = self._settings
-        force = weight * self._newtons
+        force = weight * NEWTONS[settings.unit]
         if 0.0 < settings.capacity < abs(force):
             status = Status.OVERLOAD
         pressure = force / settings.piston_area
         return AuxReading(self.name, "pressure", sent + width, width, pressure, status)
 
-    async def _prove(self) -> None:
-        raise NotImplementedError
-
+    @abstractmethod
     async def _gross(self) -> Weight:
-        raise NotImplementedError
-
-    def _refuse_expectations(self) -> None:
-        expected = self._expect
-        if expected.serial or expected.model or expected.firmware:
-            raise self._error(
-                WrongInstrumentError,
-                f"{expected} cannot be checked, since a PT113 does not say who it is. Nothing "
-                "was written. Remove `expect` from the bench file.",
-            )
-
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._wire.address)
-
-    def _blame(self, error: CommunicationError) -> NoReturn:
-        raise self._error(type(error), error.reason) from error
-
-    def _reported(self, code: int, text: str) -> ReportedError:
-        return ReportedError(code, text, instrument=self.INFO.name, address=self._wire.address)
+        """Measure the gross weight."""
 
 
 # BSI (manual p. 33-35) ---------------------------------------------------------------------
@@ -291,8 +228,9 @@ class PT113(_Indicator):
             "and `settings.checksum` against its menu, and the line's settings.",
         )
 
-    async def _prove(self) -> None:
+    async def _identify(self) -> Identity:
         await self._status()
+        return Identity("", "")
 
     async def _status(self) -> str:
         """Three letters: S or D, G or N, and I, O, +, -, L, H or E."""
@@ -376,9 +314,6 @@ _ERRORS = {
 _READS = 3
 """Reads of a busy indicator before its reading counts as missing."""
 
-_SILENCE = 0.005
-"""s between frames: 3.5 characters at 9600 baud are 4 ms (Modbus serial line guide 2.5.1.1)."""
-
 _SETTLING = 0.1
 """s between looks at the status while zero or tare is under way."""
 
@@ -411,7 +346,7 @@ class PT113Modbus(_Indicator):
             reply = await self._wire.exchange(request, modbus.REPLY, TIMEOUT)
         except CommunicationError as error:
             self._blame(error)
-        self._quiet_until = clock.now() + _SILENCE * clock.speed
+        self._quiet_until = clock.now() + modbus.SILENCE * clock.speed
         return reply
 
     async def _read(self, register: int, count: int) -> tuple[int, ...]:
@@ -441,8 +376,9 @@ class PT113Modbus(_Indicator):
             "settings against its menu.",
         )
 
-    async def _prove(self) -> None:
+    async def _identify(self) -> Identity:
         await self._read(STATUS, 1)
+        return Identity("", "")
 
     async def _gross(self) -> Weight:
         # Gross weight and status in one frame belong together; two frames might not.

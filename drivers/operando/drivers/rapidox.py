@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, NoReturn, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
+from operando.drivers.driver import NoOutput, WireDriver
 from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
-from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
     GarbledReplyError,
-    InstrumentError,
-    WrongInstrumentError,
 )
 from operando.instruments.quantities import Seconds
-from operando.instruments.roles import DriverInfo, Expect, Identity
+from operando.instruments.roles import DriverInfo, Identity
 from operando.instruments.samples import AuxReading, Status
-from operando.instruments.wires import Terminated, Wire
+from operando.instruments.wires import Terminated
 
 LINE = Terminated(b"\r\n")
 
@@ -111,7 +109,7 @@ def parse(reply: bytes) -> Report | None:
     return Report(math.nan if status is Status.FAULT else ppm * 1e-6, status, condition, alarms)
 
 
-class Rapidox1100:
+class Rapidox1100(NoOutput, WireDriver[RapidoxSettings]):
     """One Rapidox 1100. No output; nothing happens when the host falls silent."""
 
     INFO: ClassVar[DriverInfo] = DriverInfo(
@@ -130,21 +128,7 @@ class Rapidox1100:
     )
     Settings: TypeAlias = RapidoxSettings
 
-    def __init__(
-        self,
-        wire: Wire,
-        clock: Clock,
-        *,
-        name: str = "",
-        expect: Expect = Expect(),  # noqa: B008  (frozen)
-        settings: RapidoxSettings = RapidoxSettings(),
-    ) -> None:
-        self._wire = wire
-        self._clock = clock
-        self._expect = expect
-        self._settings = settings
-        self._last = Report(math.nan, Status.UNSTABLE, "")
-        self.name = name or self.INFO.name
+    _last = Report(math.nan, Status.UNSTABLE, "")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -161,38 +145,6 @@ class Rapidox1100:
         """Which of its own alarms, 1 and 2, were on in the last reply."""
         return self._last.alarms
 
-    async def connect(self) -> Identity:
-        """Open the wire and prove the link by one reading. It has no identity to read."""
-        expected = self._expect
-        if expected.serial or expected.model or expected.firmware:
-            raise self._error(
-                WrongInstrumentError,
-                f"{expected} cannot be checked, since a Rapidox 1100 does not say who it is. "
-                "Nothing was written. Remove `expect` from the bench file.",
-            )
-        try:
-            await self._wire.open()
-        except CommunicationError as error:
-            self._blame(error)
-        await self._ask()
-        return Identity("", "")
-
-    async def reconnect(self) -> Identity:
-        """Abandon the session, open another, prove the link."""
-        try:
-            await self._wire.reopen()
-        except CommunicationError as error:
-            self._blame(error)
-        await self._ask()
-        return Identity("", "")
-
-    async def safe(self) -> None:
-        """Return at once: it has no output, whatever the state of its link."""
-
-    async def close(self) -> None:
-        """Close the wire."""
-        await self._wire.close()
-
     async def measure(self) -> tuple[AuxReading, ...]:
         """Measure the oxygen, quantity "o2", mole fraction.
 
@@ -204,6 +156,10 @@ class Rapidox1100:
         report = await self._ask()
         width = 0.5 * (self._clock.now() - sent)
         return (AuxReading(self.name, "o2", sent + width, width, report.oxygen, report.status),)
+
+    async def _identify(self) -> Identity:
+        await self._ask()
+        return Identity("", "")
 
     async def _ask(self) -> Report:
         try:
@@ -220,9 +176,3 @@ class Rapidox1100:
             )
         self._last = report
         return report
-
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._wire.address)
-
-    def _blame(self, error: CommunicationError) -> NoReturn:
-        raise self._error(type(error), error.reason) from error

@@ -10,23 +10,22 @@ import asyncio
 import math
 import struct
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, NoReturn, TypeAlias
+from typing import ClassVar, Literal, NamedTuple, TypeAlias
 
+from operando.drivers.driver import BluetoothDriver, NoOutput
 from operando.drivers.humid_air import water_in
-from operando.instruments.ble import Advertisement, GattLink
+from operando.instruments.ble import Advertisement
 from operando.instruments.capabilities import Capabilities, WhenHostIsSilent
-from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
     GarbledReplyError,
-    InstrumentError,
     ReplyTimeoutError,
     WrongInstrumentError,
 )
 from operando.instruments.humidity import ATMOSPHERE
 from operando.instruments.quantities import Pascals, Seconds
-from operando.instruments.roles import DriverInfo, Expect, Identity
+from operando.instruments.roles import DriverInfo, Identity
 from operando.instruments.samples import AuxReading, Status
 
 COMPANY = 0x0499
@@ -117,7 +116,7 @@ def _acceleration(raw: int) -> float:
     return math.nan if raw == _NO_NUMBER else 1e-3 * GRAVITY * raw
 
 
-class RuuviTag:
+class RuuviTag(NoOutput, BluetoothDriver[RuuviSettings]):
     """One RuuviTag. No output; nothing happens when the host falls silent."""
 
     INFO: ClassVar[DriverInfo] = DriverInfo(
@@ -134,26 +133,15 @@ class RuuviTag:
             "a humidity of 1 % is 300 ppm of water at 25 degC: no hygrometer for a dry glovebox",
             "its air pressure serves to compute h2o and is not recorded",
         ),
+        # Each broadcast begins so: Data Format 5. The name is that of a scan response (Ruuvi,
+        # Bluetooth connection), of tags in whatever format.
+        signs=(f"ble:data:{COMPANY:04x}:{FORMAT:02x}", "ble:name:Ruuvi"),
     )
     Settings: TypeAlias = RuuviSettings
 
-    def __init__(
-        self,
-        link: GattLink,
-        clock: Clock,
-        *,
-        name: str = "",
-        expect: Expect = Expect(),  # noqa: B008  (frozen)
-        settings: RuuviSettings = RuuviSettings(),
-    ) -> None:
-        self._link = link
-        self._clock = clock
-        self._expect = expect
-        self._settings = settings
-        self._heard = -math.inf  # time of the newest broadcast that was looked at
-        self._last: Report | None = None
-        self._known = ""  # address of the tag that was heard first
-        self.name = name or self.INFO.name
+    _heard = -math.inf  # time of the newest broadcast that was looked at
+    _last: Report | None = None
+    _known = ""  # address of the tag that was heard first
 
     @property
     def capabilities(self) -> Capabilities:
@@ -200,18 +188,6 @@ class RuuviTag:
             )
         self._known = address
         return Identity(self.INFO.maker, self.INFO.models[0], address)
-
-    async def reconnect(self) -> Identity:
-        """Listen anew, check the address again."""
-        await self._link.close()
-        return await self.connect()
-
-    async def safe(self) -> None:
-        """Return at once: it has no output, whatever the state of its link."""
-
-    async def close(self) -> None:
-        """Stop listening."""
-        await self._link.close()
 
     async def measure(self) -> tuple[AuxReading, ...]:
         """The tag's newest measurement, each one once: waits for the next when it was given.
@@ -289,9 +265,3 @@ class RuuviTag:
                 "in the bench file, or remove the device that pretends to be the tag.",
             )
         return report
-
-    def _error(self, kind: type[InstrumentError], message: str) -> InstrumentError:
-        return kind(message, instrument=self.INFO.name, address=self._link.address)
-
-    def _blame(self, error: CommunicationError) -> NoReturn:
-        raise self._error(type(error), error.reason) from error

@@ -9,6 +9,12 @@ that the trajectory does not depend on who asks, nor how often. Equations, param
 import math
 from dataclasses import replace
 
+from operando.simulators.cell.control import (
+    LONGEST_LIFE,
+    check_source,
+    check_start,
+    check_temperature,
+)
 from operando.simulators.cell.electrochemistry import Electrochemistry
 from operando.simulators.cell.inside import Inside
 from operando.simulators.cell.parameters import CellParameters, load_preset
@@ -26,10 +32,6 @@ SHORTEST_STEP = 1e-6
 SAFETY = 0.8
 """Share of the length that a step could have by its error which the next attempt takes. With 0.85
 the ripple that steps leave on a relaxation grows beyond 0.1 uV a minute."""
-LONGEST_LIFE = 1e9
-"""Time after assembly to which a cell is followed, s: 30 years, with steps still told apart."""
-LARGEST_SETTING = 1e6
-"""V, A or ohm. No source is set beyond it; it keeps every number of the model finite."""
 
 
 class SimulatedCell:
@@ -57,8 +59,7 @@ class SimulatedCell:
         parameters: of the nominal cell. seed: which cell of the batch; 0 or None is the nominal
         one. start: laboratory time of assembly, s.
         """
-        if not math.isfinite(start):
-            raise ValueError(f"a cell needs a finite time of assembly, not {start!r}")
+        check_start(start)
         p = parameters.manufactured(seed or 0)
         self.parameters = p
         self.area = p.area
@@ -205,8 +206,7 @@ class SimulatedCell:
 
     def set_temperature(self, now: float, kelvin: float) -> None:
         """Set the temperature of the whole cell, K."""
-        if not (math.isfinite(kelvin) and 150.0 < kelvin < 600.0):
-            raise ValueError(f"a cell needs a temperature between 150 and 600 K, not {kelvin!r}")
+        check_temperature(kelvin)
         if kelvin == self._temperature:
             self.advance(now)
             return
@@ -370,13 +370,7 @@ class SimulatedCell:
 
     def _control(self, now: float, source: Source) -> None:
         """Replace the source from a time on; the same source again changes nothing."""
-        largest = max(abs(source.level), source.limit, source.resistance)
-        if not (math.isfinite(source.level + source.limit + source.resistance)):
-            raise ValueError(f"a source needs finite numbers, not {source!r}")
-        if largest > LARGEST_SETTING:
-            raise ValueError(f"no source is set beyond {LARGEST_SETTING:g} V, A or ohm: {source!r}")
-        if source.resistance < 0.0:
-            raise ValueError(f"leads have no negative resistance: {source.resistance!r} ohm")
+        check_source(source)
         if source == self._source:
             self.advance(now)
             return

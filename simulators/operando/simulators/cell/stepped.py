@@ -11,6 +11,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+from operando.simulators.cell.control import (
+    LONGEST_LIFE,
+    check_source,
+    check_start,
+    check_temperature,
+)
 from operando.simulators.cell.state import Regulation, Source, Terminal
 
 Values = tuple[float, ...]
@@ -22,12 +28,6 @@ LONGEST_STEP = 600.0
 """s. Beyond it a step may be as long as 1 % of the time since the last change of control."""
 SHORTEST_STEP = 1e-6
 """s; and 0.1 % of the time since the last change of control, so that the work stays bounded."""
-LONGEST_LIFE = 1e9
-"""Time after assembly to which a cell is followed, s."""
-LARGEST_SETTING = 1e6
-"""V, A or ohm. No source is set beyond it; it keeps every number of the model finite."""
-
-
 MOST_WIDENINGS = 30
 """Times that a bracket of current is widened fourfold. A cell whose voltage does not reach a limit
 with what that gives (more than 1e6 A) is taken at that current."""
@@ -45,8 +45,7 @@ class SteppedCell(ABC):
         self, values: Values, *, area: float, temperature: float, start: float = 0.0
     ) -> None:
         """Take the state as assembled; start: laboratory time of assembly, s."""
-        if not math.isfinite(start):
-            raise ValueError(f"a cell needs a finite time of assembly, not {start!r}")
+        check_start(start)
         self.area = area
         self.assembled_at = start
         self._temperature = temperature
@@ -127,8 +126,7 @@ class SteppedCell(ABC):
 
     def set_temperature(self, now: float, kelvin: float) -> None:
         """Set the temperature of the whole cell, K."""
-        if not (math.isfinite(kelvin) and 150.0 < kelvin < 600.0):
-            raise ValueError(f"a cell needs a temperature between 150 and 600 K, not {kelvin!r}")
+        check_temperature(kelvin)
         if kelvin == self._temperature:
             self.advance(now)
             return
@@ -170,13 +168,7 @@ class SteppedCell(ABC):
     # -- control
 
     def _control(self, now: float, source: Source) -> None:
-        largest = max(abs(source.level), source.limit, source.resistance)
-        if source.resistance < 0.0:
-            raise ValueError(f"leads have no negative resistance: {source.resistance!r} ohm")
-        if not math.isfinite(source.level + source.limit + source.resistance):
-            raise ValueError(f"a source needs finite numbers, not {source!r}")
-        if largest > LARGEST_SETTING:
-            raise ValueError(f"no source is set beyond {LARGEST_SETTING:g} V, A or ohm: {source!r}")
+        check_source(source)
         if source == self._source:
             self.advance(now)
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -80,7 +81,7 @@ def make_services(
     return tuple(services)
 
 
-class BluetoothSensor(Device):
+class BluetoothSensor(Device, ABC):
     """A sensor of ambient air that advertises, and may be connected to; a `Peripheral`.
 
     Options of all: rssi (dBm), rssi_noise (dB), loss (share of advertisements that nobody hears),
@@ -286,9 +287,9 @@ class BluetoothSensor(Device):
         self._later(due, partial(self._notify, found))
         self._central.notify(found.handle, self.value(found.number, now), now)
 
+    @abstractmethod
     def value(self, number: int, now: float) -> bytes:
         """The value of a kind of characteristic."""
-        raise NotImplementedError
 
     def notify_interval(self, number: int) -> float:
         """Time between two notifications of a kind of characteristic, s; 0.0 for never."""
