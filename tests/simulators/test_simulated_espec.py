@@ -69,7 +69,10 @@ async def chamber(oven: Oven | None = None, **options: object) -> Chamber:
     clock = Clock("virtual")
     oven = oven or Oven()
     device = SimulatedEspecP300(
-        "chamber1", site=Site(room=oven), clock=clock, options={"noise": 0.0, **options}
+        "chamber1",
+        site=Site(room=oven),
+        clock=clock,
+        options={"noise": 0.0, "mode_delay": 0.0, **options},
     )
     host, faults = await connect(device, clock, b"\r\n")
     return Chamber(host, device, oven, faults)
@@ -125,6 +128,25 @@ def test_each_request_has_its_reply(request_text: str, reply: str) -> None:
         assert await (await chamber()).host.ask(request_text) == reply
 
     run(scenario(), virtual=True)
+
+
+@virtual
+async def test_a_mode_shows_and_acts_some_time_after_it_was_chosen() -> None:
+    host, device, oven, _ = await chamber(mode_delay=2.0)
+    assert await host.ask("MODE,CONSTANT") == "OK:MODE,CONSTANT"
+    assert await host.ask("MODE?") == "STANDBY"
+    assert oven.target is None
+    await asyncio.sleep(0.5)
+    assert await host.ask("MODE,STANDBY") == "OK:MODE,STANDBY"
+    await asyncio.sleep(1.0)
+    assert await host.ask("MODE?") == "CONSTANT"
+    assert oven.target is not None
+    await asyncio.sleep(1.5)
+    assert await host.ask("MODE?") == "STANDBY"
+    assert await host.ask("MODE,CONSTANT") == "OK:MODE,CONSTANT"
+    device.power_cycle(device.clock.now(), 1.0)
+    await asyncio.sleep(5.0)
+    assert await host.ask("MODE?") == "STANDBY"
 
 
 @virtual

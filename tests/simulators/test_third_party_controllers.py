@@ -356,7 +356,10 @@ def test_the_makers_own_parser_understands_the_chamber(tmp_path: Path) -> None:
     async def scenario() -> dict[str, object]:
         clock = Clock("scaled", 20.0)
         device = SimulatedEspecP300(
-            "chamber1", site=Site(room=SteadyRoom()), clock=clock, options={"noise": 0.0}
+            "chamber1",
+            site=Site(room=SteadyRoom()),
+            clock=clock,
+            options={"noise": 0.0, "mode_delay": 0.0},
         )
         server = PtyServer(device, clock, str(port))
         return await served(server, device, asyncio.to_thread(client))

@@ -100,6 +100,7 @@ class SimulatedEspecP300(Device):
         self._byte_time = 10.0 / own.number("baud", 9600.0, low=1200.0, high=115200.0)
         self._response_time = own.number("response_time", 0.05, low=0.0, high=10.0)
         self._set_time = own.number("set_time", 0.3, low=0.0, high=10.0)
+        self._mode_delay = own.number("mode_delay", 0.8, low=0.0, high=60.0)
         self._set_reply = own.text("set_reply", "ok command", ("ok command", "ok", "command"))
         self._firmware = own.text("firmware", "P300 01.00")
         self._lowest = own.number("lowest_temperature", 203.15, low=150.0, high=300.0) - ICE_POINT
@@ -135,6 +136,7 @@ class SimulatedEspecP300(Device):
             raise BadInputError(f"[instruments.{name}.simulated] room: {error}") from error
         self.high_limit, self.low_limit = self._highest, self._lowest
         self.mode = "STANDBY"
+        self._lives = 0  # times it lost power: a mode that waited then is forgotten
         self.program: RemoteProgram | None = None
         self.alarms: list[int] = []
         self.keys_locked = False
@@ -290,6 +292,7 @@ class SimulatedEspecP300(Device):
             program.passed, program.begun = program.elapsed(now), now + boot_time
         self._input.clear()
         self._watching = False
+        self._lives += 1
         self._enter("OFF", now)
         self.busy_until = now + boot_time
 
@@ -446,10 +449,21 @@ class SimulatedEspecP300(Device):
         self._start(rest, now)
 
     def _start(self, mode: str, now: float) -> None:
-        # Assumed: choosing a mode acknowledges alarms; one that persists comes back at once.
-        self.alarms.clear()
-        self._enter(mode, now)
-        self._look(now)
+        """Enter a mode that was chosen, `mode_delay` later; modes keep their order."""
+        life = self._lives
+
+        def begin(at: float) -> None:
+            if life != self._lives:
+                return
+            # Assumed: choosing a mode acknowledges alarms; one that persists comes back at once.
+            self.alarms.clear()
+            self._enter(mode, at)
+            self._look(at)
+
+        if self._mode_delay:
+            self._later(now + self._mode_delay, begin)
+        else:
+            begin(now)
 
     def _set_refrigeration(self, rest: str, now: float) -> None:
         self._only(rest, *REFRIGERATION)

@@ -13,20 +13,17 @@ import math
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path, PureWindowsPath
 
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.wires import Line
 from operando.simulators.devices.device import Device, Options
-from operando.simulators.devices.neware_channel import (
-    WORKING,
-    NewareChannel,
-    Pace,
-)
+from operando.simulators.devices.neware_channel import WORKING, Live, NewareChannel
 from operando.simulators.devices.neware_front import FrontEnd
 from operando.simulators.devices.neware_memory import StoredTest, layer_line, row_line
+from operando.simulators.devices.neware_options import LEAST_REFRESH, Server
 from operando.simulators.devices.neware_steps import StepFileRefusal, parse_step_file
 from operando.simulators.devices.neware_xml import (
     END,
@@ -57,75 +54,6 @@ MISSPELLED = {"download": "donwload_resp", "downloadlog": "donwloadlog_resp"}
 
 Key = tuple[str, str, str]
 """devid, subdevid, chlid."""
-
-_REFUSALS = ("silence", "drop", "result")
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Options of the server, the same for all its channels. Times in s."""
-
-    ip: str = "127.0.0.1"
-    devtype: str = "27"
-    username: str = "admin"
-    password: str = "neware"
-    latency: float = 0.01
-    item_time: float = 1e-4
-    row_time: float = 2e-5
-    refusal: str = "silence"
-    login_needed: bool = True
-    wrong_subdevid: bool = False
-    wrong_count: bool = False
-    correct_spelling: bool = False
-    inquire_decimals: int = 4
-    first_test_id: int = 143
-    kept_tests: int = 4
-    step_folder: str = ""
-    utc_offset: float = 0.0
-    sampling_interval: float = 0.1
-    longest_interval: float = 10.0
-    start_time: float = 0.5
-    stop_time: float = 0.3
-    power_loss: str = "resume"
-
-    @classmethod
-    def read(cls, own: Options, before: Server) -> Server:
-        """From the keys of a channel's table; what is not written there is as before."""
-        number, text, flag = own.number, own.text, own.flag
-        return cls(
-            ip=text("ip", before.ip),
-            devtype=text("devtype", before.devtype),
-            username=text("username", before.username),
-            password=text("password", before.password),
-            latency=number("latency", before.latency, low=0.0, high=60.0),
-            item_time=number("item_time", before.item_time, low=0.0, high=1.0),
-            row_time=number("row_time", before.row_time, low=0.0, high=1.0),
-            refusal=text("refusal", before.refusal, _REFUSALS),
-            login_needed=flag("login_needed", before.login_needed),
-            wrong_subdevid=flag("wrong_subdevid", before.wrong_subdevid),
-            wrong_count=flag("wrong_count", before.wrong_count),
-            correct_spelling=flag("correct_spelling", before.correct_spelling),
-            inquire_decimals=own.whole("inquire_decimals", before.inquire_decimals, high=12),
-            first_test_id=own.whole("first_test_id", before.first_test_id, low=1),
-            kept_tests=own.whole("kept_tests", before.kept_tests, low=1, high=10_000),
-            step_folder=text("step_folder", before.step_folder),
-            utc_offset=number("utc_offset", before.utc_offset, low=-86_400.0, high=86_400.0),
-            sampling_interval=number(
-                "sampling_interval", before.sampling_interval, low=1e-3, high=60.0
-            ),
-            longest_interval=number(
-                "longest_interval", before.longest_interval, low=1e-3, high=3600.0
-            ),
-            start_time=number("start_time", before.start_time, low=0.0, high=60.0),
-            stop_time=number("stop_time", before.stop_time, low=0.0, high=60.0),
-            power_loss=text("power_loss", before.power_loss, ("resume", "stop")),
-        )
-
-    @property
-    def pace(self) -> Pace:
-        """Times of the channels."""
-        longest = max(self.longest_interval, self.sampling_interval)
-        return Pace(self.sampling_interval, longest, self.start_time, self.stop_time)
 
 
 class _Session:
@@ -170,6 +98,8 @@ class SimulatedNewareBts8(Device):
         self._sessions: dict[Line, _Session] = {}
         self._other_devid = ""
         self._plugged = True
+        self._looking = False
+        self._frozen_at = math.inf
         self._add(name, channel or "21-1-1", site, options)
         self._next_test = self._server.first_test_id
 
@@ -197,6 +127,11 @@ class SimulatedNewareBts8(Device):
             raise BadInputError(
                 f"[instruments.{name}.simulated] lowest_voltage = {front.lowest:g}: write less "
                 f"than voltage_range ({front.highest:g} V)"
+            )
+        if 0.0 < server.refresh < LEAST_REFRESH:
+            raise BadInputError(
+                f"[instruments.{name}.simulated] refresh = {server.refresh:g}: write 0 or "
+                f"{LEAST_REFRESH:g} s at least"
             )
         if self._channels and server != self._server:
             written = {field.name: getattr(self._server, field.name) for field in fields(Server)}
@@ -262,13 +197,45 @@ class SimulatedNewareBts8(Device):
         def back(then: float) -> None:
             for channel in self._channels.values():
                 channel.power_on(then, self._server.power_loss == "resume")
+            self._begin_to_look(then)
 
         self._later(now + boot_time, back)
+
+    # -- what the server has from its channels
+
+    def _begin_to_look(self, now: float) -> None:
+        """Forget what was seen, and look at the channels from now on."""
+        self._looking = True
+        self._frozen_at = math.inf
+        for channel in self._channels.values():
+            channel.seen = None
+        if self._server.refresh:
+            self._look(now)
+        if self._server.frozen_after:
+            self._later(now + self._server.frozen_after, self._freeze)
+
+    def _look(self, now: float) -> None:
+        if now < self._frozen_at:
+            for channel in self._channels.values():
+                channel.seen = channel.live(now)
+            self._later(now + self._server.refresh, self._look)
+
+    def _freeze(self, now: float) -> None:
+        """Go on answering with what is there; the channels go on by themselves."""
+        self._frozen_at = now
+        for channel in self._channels.values():
+            channel.seen = channel.seen or channel.live(now)
+
+    def _stored_until(self, now: float) -> float:
+        """Unix time (s) until which a client is shown what is stored."""
+        return self.clock.utc(min(now, self._frozen_at) - self._server.row_lag)
 
     # -- line
 
     def connected(self, line: Line, now: float) -> None:
-        """A client connected; it has to log in."""
+        """A client connected; it has to log in. The server looks from its first client on."""
+        if not self._looking:
+            self._begin_to_look(now)
         self._sessions[line] = _Session()
 
     def disconnected(self, line: Line, now: float) -> None:
@@ -328,7 +295,7 @@ class SimulatedNewareBts8(Device):
             asked = root.find(f".//{tag}")
             if asked is None:
                 raise _Refused
-            body, rows = self._memory(command, asked)
+            body, rows = self._memory(command, asked, now)
             return body, rows * self._server.row_time
         return self._list(command, root, now)
 
@@ -408,31 +375,29 @@ class SimulatedNewareBts8(Device):
         values = _echo(item) | {"reservepause": "1"}
         if self._server.wrong_subdevid:
             values["subdevid"] = "1"
-        return element("status", values, "false" if channel is None else channel.state)
+        return element("status", values, "false" if channel is None else _state(channel))
 
     def _inquire(self, item: ET.Element, channel: NewareChannel | None, now: float) -> str:
         places = ("devtype", "devid", "subdevid", "chlid")
         dev = "-".join([*(item.get(place, "") for place in places), item.get("aux", "0")])
         if channel is None:
             return element("inquire", {"dev": dev, "workstatus": "--"})
-        reading = channel.live(now)
-        charge, energy, total, relative = channel.totals(now, reading.amps)
-        decimals = self._server.inquire_decimals
-        step = channel.step
-        values: dict[str, object] = {"dev": dev, "cycle_id": channel.cycle if step else 1}
+        live: Live = channel.seen or channel.live(now)
+        step, decimals = live.step, self._server.inquire_decimals
+        values: dict[str, object] = {"dev": dev, "cycle_id": live.cycle if step else 1}
         if step is not None:
             values["step_id"] = step.number
         values["step_type"] = "--" if step is None else step.word
-        values["workstatus"] = channel.state
+        values["workstatus"] = live.state
         if item.get("barcode", "0") == "1":
-            values["barcode"] = channel.test.barcode if channel.test is not None else ""
+            values["barcode"] = live.barcode
         values |= {
-            "current": short(reading.amps, decimals),
-            "voltage": short(reading.volts, decimals),
-            "capacity": short(charge / 3600.0, decimals),
-            "energy": short(energy / 3600.0, decimals),
-            "totaltime": short(total, 1),
-            "relativetime": short(relative, 1),
+            "current": short(live.amps, decimals),
+            "voltage": short(live.volts, decimals),
+            "capacity": short(live.charge / 3600.0, decimals),
+            "energy": short(live.energy / 3600.0, decimals),
+            "totaltime": short(live.total, 1),
+            "relativetime": short(live.elapsed, 1),
             "open_or_close": 0,
             "log_code": "0" if step is None else RUNNING,
         }
@@ -442,7 +407,8 @@ class SimulatedNewareBts8(Device):
         test = self._test(item, channel)
         values = {key: item.get(key, "") for key in ("devtype", "devid", "subdevid", "chlid")}
         values["testid"] = "0" if test is None else str(test.number)
-        values["count"] = "0" if test is None else str(len(test))
+        rows = 0 if test is None else test.stored_until(self._stored_until(now))
+        values["count"] = str(rows)
         return element("chl", values, "false" if channel is None else _free(channel))
 
     def _start(self, item: ET.Element, channel: NewareChannel, now: float) -> bool:
@@ -495,16 +461,18 @@ class SimulatedNewareBts8(Device):
         number = _whole(item, "testid")
         return channel.tests.get(number) if number else channel.test
 
-    def _memory(self, command: str, asked: ET.Element) -> tuple[str, int]:
+    def _memory(self, command: str, asked: ET.Element, now: float) -> tuple[str, int]:
         """What is stored of a test, and the number of its rows."""
         test = self._test(asked, self._find(asked))
+        until = self._stored_until(now)
+        there = 0 if test is None else test.stored_until(until)
         head = {key: asked.get(key, "") for key in ("devtype", "devid", "subdevid", "chlid")}
         head["testid"] = "0" if test is None else str(test.number)
         if command == "download":
             start, count = _whole(asked, "startpos"), _whole(asked, "count")
             head |= {"startpos": str(start), "count": str(count), "auxid": asked.get("auxid", "0")}
             first = max(start, 1)
-            last = min(first + min(count, MOST_ROWS) - 1, 0 if test is None else len(test))
+            last = min(first + min(count, MOST_ROWS) - 1, there)
             rows = range(first, last + 1)
             lines = [row_line(test, at, self._atime) for at in rows if test is not None]
         elif command == "downloadlog":
@@ -512,13 +480,14 @@ class SimulatedNewareBts8(Device):
             lines = [
                 element("data", {"seqid": row, "log_code": code, "atime": self._atime(utc)})
                 for row, code, utc in (test.log if test is not None else ())
+                if utc <= until
             ]
         else:
             over = () if test is None else enumerate(test.layers, start=1)
             lines = [
                 layer_line(test, number, self._atime)
                 for number, layer in over
-                if test is not None and layer.last
+                if test is not None and 0 < layer.last <= there
             ]
         tag = "download" if command == "downloadlog" else command
         return f"  {element(tag, head)}\r\n{listing(lines)}", len(lines)
@@ -531,7 +500,12 @@ class SimulatedNewareBts8(Device):
 
 def _free(channel: NewareChannel) -> str:
     """Text of a channel in lists: true exactly where nothing runs, as captured."""
-    return "false" if channel.state == WORKING else "true"
+    return "false" if _state(channel) == WORKING else "true"
+
+
+def _state(channel: NewareChannel) -> str:
+    """The state of a channel, as the server has it."""
+    return channel.state if channel.seen is None else channel.seen.state
 
 
 def _echo(item: ET.Element) -> dict[str, object]:

@@ -31,10 +31,29 @@ class Pace(NamedTuple):
     stop: float
 
 
+class Live(NamedTuple):
+    """What a channel shows of itself: its state; V and A; C and J of the step; s in test and step.
+
+    step: None where no test runs.
+    """
+
+    state: str
+    step: Step | None
+    cycle: int
+    barcode: str
+    volts: float
+    amps: float
+    charge: float
+    energy: float
+    total: float
+    elapsed: float
+
+
 class NewareChannel:
     """One channel. later: calls with the laboratory time, not before a time (s).
 
-    utc: Unix time (s) of a laboratory time.
+    utc: Unix time (s) of a laboratory time. seen: what its server had from it at its last look;
+    None where the server looks whenever it is asked.
     """
 
     def __init__(
@@ -52,6 +71,7 @@ class NewareChannel:
         self.light = self.flag = False
         self.tests: dict[int, StoredTest] = {}
         self.test: StoredTest | None = None
+        self.seen: Live | None = None
         self.cycle = 1
         self._schedule: Schedule | None = None
         self._step: Step | None = None
@@ -165,11 +185,14 @@ class NewareChannel:
             return self._schedule.step(1)
         return self._step
 
-    def live(self, now: float) -> Reading:
-        """A reading for whoever asks; leaves no trace in what the channel does."""
-        return self.front.read(now, self.front.poll_stream)
+    def live(self, now: float) -> Live:
+        """What it shows to whoever looks; leaves no trace in what the channel does."""
+        volts, amps, _ = self.front.read(now, self.front.poll_stream)
+        barcode = "" if self.test is None else self.test.barcode
+        totals = self._totals(now, amps)
+        return Live(self.state, self.step, self.cycle, barcode, volts, amps, *totals)
 
-    def totals(self, now: float, amps: float) -> tuple[float, float, float, float]:
+    def _totals(self, now: float, amps: float) -> tuple[float, float, float, float]:
         """Charge (C) and energy (J) of the step, time (s) in the test and in the step."""
         if self.state != WORKING:
             return 0.0, 0.0, 0.0, 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -50,6 +51,10 @@ class StoredTest:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self._rows) // 8
+
+    def stored_until(self, utc: float) -> int:
+        """Number of rows that were measured until a Unix time (s)."""
+        return bisect_right(range(len(self)), utc, key=lambda at: self.row(at).utc)
 
     def store(self, row: Row) -> None:
         """Append a row."""
