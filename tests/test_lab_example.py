@@ -157,6 +157,47 @@ def test_a_run_uses_all_that_stands_around_its_cell(
     assert samples["current"].min() < -5e-3 < 5e-3 < samples["current"].max()
 
 
+def lab_run(recipe: str, channel: str, folder: Path) -> Record:
+    """The record of a recipe of the examples on a channel, in virtual time."""
+    order = order_from(load_recipe(EXAMPLES / "recipes" / recipe))
+
+    async def main() -> Run:
+        async with Engine(load_bench(LAB), Clock("virtual")) as engine:
+            return await engine.run(channel, order, folder)
+
+    run = run_coroutine(main(), virtual=True)
+    assert run.result.state is RunState.COMPLETED, run.result.reason
+    assert run.result.safe
+    return Record.open(run.folder)
+
+
+@pytest.mark.parametrize("channel", sorted(load_bench(LAB).channels))
+def test_a_recipe_of_the_examples_is_accepted_on_every_channel(channel: str) -> None:
+    text = (EXAMPLES / "recipes" / "one-cycle.toml").read_text(encoding="utf-8")
+    assert check_request(load_bench(LAB), channel, RunRequest(recipe=text)).report.ok
+
+
+def test_the_recipe_for_every_channel_cycles_a_cell_with_nothing_but_a_potentiostat(
+    tmp_path: Path,
+) -> None:
+    record = lab_run("one-cycle.toml", "C4", tmp_path)
+    assert len(list(record.journal(Entry.STEP_ENDED))) == 4
+
+
+def test_the_recipe_that_drives_the_chamber_cycles_warm_and_lets_go_of_it(tmp_path: Path) -> None:
+    record = lab_run("conditioned-cycle.toml", "B1", tmp_path)
+    warm, *cycle = [dict(entry.data) for entry in record.journal(Entry.STEP_ENDED)]
+    assert len(cycle) == 4
+    assert "chamber_temperature" in str(warm["condition"]), "it went on for want of patience"
+    began = [entry.time for entry in record.journal(Entry.STEP_STARTED)][1]
+    readings = record.aux("chamber_temperature", source="oven1")
+    held = readings["value"][readings["time"] > began]
+    assert len(held) > 100
+    assert max(abs(held - 333.15)) < 1.0
+    (safe,) = record.journal(Entry.SAFE)
+    assert safe.data["actuators"] == {"oven1": "verified"}
+
+
 with_bluetooth = pytest.mark.skipif(not shutil.which("dbus-daemon"), reason="needs dbus-daemon")
 
 

@@ -9,7 +9,7 @@ import pytest
 from operando.drivers.neware import NewareBTS8
 from operando.drivers.neware_program import MOST_STEPS
 from operando.instruments.conditions import CURRENT, ELAPSED, PRESSURE, VOLTAGE
-from operando.instruments.errors import GarbledReplyError, LinkLostError, UnsupportedError
+from operando.instruments.errors import GarbledReplyError, InstrumentError, LinkLostError
 from operando.instruments.on_board import Ends, Sequencer, Stage, StoredReading, ends_of
 from operando.instruments.roles import Galvanostatic, OpenCircuit, Potentiostatic, Protection
 from operando.instruments.samples import Regulation, Status
@@ -68,6 +68,9 @@ def test_only_what_numbers_can_say_ends_a_stage_on_board(stage: Stage, ends: End
         ((Stage(DISCHARGE.setpoint, (VOLTAGE <= 2.5, ELAPSED >= 60.0)),), ""),
         ((Stage(REST.setpoint, (PRESSURE >= 1e6,)),), "cannot end when pressure >= 1 MPa"),
         ((Stage(CHARGE.setpoint, (abs(CURRENT) <= 6e-4, ELAPSED >= 60.0)),), "is no step of it"),
+        ((Stage(REST.setpoint, (ELAPSED >= 0.0,)),), "is no step of it"),
+        ((Stage(DISCHARGE.setpoint, (VOLTAGE <= 2.5, ELAPSED >= 0.0)),), "is no step of it"),
+        ((Stage(CHARGE.setpoint, (abs(CURRENT) <= 0.0,)),), "is no step of it"),
         ((Stage(Potentiostatic(4.0, 1e-3), (ELAPSED >= 60.0,)),), "which way"),
         ((Stage(Galvanostatic(7.0, 4.25), (VOLTAGE >= 4.25,)),), "7 A is outside"),
         (CYCLE * MOST_STEPS, "steps are more than"),
@@ -161,8 +164,7 @@ async def test_what_was_stopped_can_still_be_collected() -> None:
     await driver.safe()
     (row,) = await driver.collect()
     assert row.charge == pytest.approx(0.015)
-    with pytest.raises(UnsupportedError, match="no stages were begun, or they were stopped"):
-        await driver.progress()
+    assert (await driver.progress()).reading.status is Status.FAULT
 
 
 @in_virtual_time
@@ -172,11 +174,25 @@ async def test_somebody_elses_test_is_not_taken_for_the_schedule() -> None:
     assert (await driver.progress()).reading.status is Status.FAULT
 
 
+@pytest.mark.parametrize("state", ["working", "finish"])
+@in_virtual_time
+async def test_rows_of_somebody_elses_test_are_never_taken(state: str) -> None:
+    _, driver, unit = await begun()
+    unit.test += 1
+    unit.rows.clear()
+    unit.work("theirs", "cc", "0.05", 1)
+    unit.store(50e-3, 1.0, 0.05)
+    unit.state = state
+    assert (await driver.progress()).reading.status is Status.FAULT
+    with pytest.raises(InstrumentError, match="somebody else has started one"):
+        await driver.collect()
+
+
 @pytest.mark.parametrize("state", ["stop", "protect", "pause"])
 @in_virtual_time
 async def test_a_schedule_that_stopped_before_its_end_is_a_fault(state: str) -> None:
     _, driver, unit = await begun()
-    unit.state, unit.step_type = state, "--"
+    unit.state, unit.step_type, unit.step = state, "--", 0
     progress = await driver.progress()
     assert progress.reading.status is Status.FAULT
     assert progress.stage == 0

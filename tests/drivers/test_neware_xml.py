@@ -178,7 +178,7 @@ async def test_stopping_is_written_as_documented() -> None:
     async with transcript(NewareBTS8, END) as (channel, peer):
         greet(peer)
         await channel.connect()
-        for before, state in ((ask, "working"), (None, "ok"), (ask, "stop")):
+        for before, state in ((None, "ok"), (ask, "working"), (ask, "stop")):
             tag = "status" if before else "stop"
             command = "getchlstatus" if before else "stop"
             peer.answer(

@@ -119,6 +119,7 @@ def opened_by_a_station(bench: Path, output: Path) -> ChannelStatus:
             await engine.claim(patience=5.0)
             desk = Desk(engine, asyncio.get_running_loop(), output, simulated=True)
             await desk.open()
+            assert desk.unsafe() == ()
             return await asyncio.to_thread(lambda: desk.statuses()[0])
 
     return run_coroutine(main())

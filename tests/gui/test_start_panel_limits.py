@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
-from PyQt6.QtWidgets import QLineEdit, QPushButton, QWidget
+from PyQt6.QtWidgets import QLabel, QLineEdit, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from operando.gui.theme import Theme
+from operando.gui.widgets.plan_view import SheetView, sheet_summary
 from operando.gui.widgets.style import Line
-from operando.station.client import Started
+from operando.protocols.sheet import on_board_line
+from operando.station.client import SheetRow, Started
 from support.start_desk import Desk, lab
 from support.window import FakeLink
 
@@ -87,3 +90,21 @@ def test_texts_of_another_channel_are_announced_with_what_they_change(desk: Desk
     assert desk.find(QWidget, "start-origin").isHidden()
     assert desk.find(QLineEdit, "field-charge_rate").text() == "C/2"
     assert desk.panel.form.request().limits == {}
+
+
+def test_steps_on_board_stand_in_the_sheet_and_are_no_limit(qtbot: QtBot) -> None:
+    limit = SheetRow(
+        name="squeeze", when="pressure > 12 MPa", action="trip", layers=("runner",), latency=2.0,
+        without_host="NOTHING",
+    )  # fmt: skip
+    row = on_board_line("neware1", 4, 7800.0, watchdog_time=5.0)
+    steps = SheetRow(**asdict(row))
+    assert sheet_summary((limit, steps)) == ("1 limit, all lost if the computer dies", "notice")
+    view = SheetView()
+    qtbot.addWidget(view)
+    view.show_sheet((steps,))
+    said = [one.text() for one in view.findChildren(QLabel)]
+    assert said == [
+        "steps on board of neware1", "on board", "what", row.when,
+        "if its link is lost", row.without_link, "if the computer dies", row.without_host,
+    ]  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from operando.drivers.alicat import AlicatDualValve
 from operando.drivers.espec import EspecP300
 from operando.drivers.keithley_2450 import Keithley2450
+from operando.instruments.capabilities import Capabilities
 from operando.instruments.clock import run
 from operando.instruments.errors import SafeStateError
 from operando.instruments.safety import ACTUATOR_TIME, CELL_TIME, secure
@@ -28,7 +29,7 @@ def deaf(kind: type[Any], waits: list[float]) -> Any:
             waits.append(loop.time() - start)
 
     methods: dict[str, Callable[[Any], Awaitable[None]]] = {"safe": wait, "reconnect": wait}
-    return type("Deaf", (), {"INFO": kind.INFO, **methods})()
+    return type("Deaf", (), {"INFO": kind.INFO, "capabilities": Capabilities(), **methods})()
 
 
 @pytest.mark.parametrize(

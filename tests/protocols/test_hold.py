@@ -61,3 +61,9 @@ def test_each_condition_can_be_left_out() -> None:
 def test_what_cannot_be_meant_is_refused(parameters: dict[str, Any], found: str) -> None:
     with pytest.raises(BadInputError, match=found):
         steps_of(**parameters)
+
+
+def test_every_parameter_has_a_meaning_of_its_own() -> None:
+    meanings = [row["meaning"] for row in conditioned_cccv.parameter_table()]
+    assert all(meanings)
+    assert len(set(meanings)) == len(meanings) > 10

@@ -165,6 +165,31 @@ def test_the_sheet_names_the_instrument_only_where_it_really_guards(tmp_path: Pa
     assert "will be ended by a limit: low_current" in text
 
 
+def test_check_goes_on_with_the_other_channels_and_says_what_would_mend_the_rest(
+    tmp_path: Path,
+) -> None:
+    bench = write_bench(tmp_path)
+    bare = (
+        '[cells.c2]\ncapacity = "3.14 mAh"\n[channels.A2]\npotentiostat = "smu2"\ncell = "c2"\n'
+        '[instruments.smu2]\ndriver = "keithley-2450"\naddress = "TCPIP::127.0.0.1::1::SOCKET"\n'
+    )
+    bench.write_text(bare + bench.read_text())
+    limits = 'squeeze = { when = "pressure > 12 MPa", action = "trip" }'
+    recipe = write_recipe(tmp_path, FAST, limits=limits)
+    done = operando("check", recipe, "--bench", bench)
+    assert done.returncode == 2
+    assert "channel A1: cccv" in done.stdout
+    assert "channel A2" not in done.stdout
+    assert "A2: limit squeeze watches pressure, but nothing on channel A2" in done.stderr
+    assert (
+        'write load_cell = "..." or pressure_controller = "..." into [channels.A2]' in done.stderr
+    )
+    assert "or take the limit out" in done.stderr
+    reports = json.loads(operando("check", recipe, "--bench", bench, "--json").stdout)
+    assert ["limits" in one for one in reports] == [one["channel"] == "A1" for one in reports]
+    assert len(reports) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -29,6 +29,7 @@ def test_the_sheet_names_safe_state_and_what_is_left_without_a_host(
     for line in driven.values():
         assert "goes on holding its last set-point" in line.without_host
         assert "NOTHING does if the computer dies" in line.without_host
+        assert line.latency is not None
         assert line.latency > 1.0
     print_sheet(lines)
     printed = " ".join(capsys.readouterr().out.split())

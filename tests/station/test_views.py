@@ -315,7 +315,22 @@ def test_memory_holds_the_runs_that_were_asked_for_last(
         (
             Entry.SAFE,
             {"reason": "asked", "potentiostat": "the relay does not answer"},
-            "NOT VERIFIED SAFE: the relay does not answer (asked)",
+            "NOT VERIFIED SAFE: the output: the relay does not answer (asked)",
+        ),
+        (
+            Entry.SAFE,
+            {"reason": "asked", "potentiostat": "verified", "actuators": {"oven1": "verified"}},
+            "safe state: the output was read back off, oven1 read back safe (asked)",
+        ),
+        (
+            Entry.SAFE,
+            {"reason": "asked", "potentiostat": "verified", "actuators": {"oven1": "silent"}},
+            "NOT VERIFIED SAFE: oven1: silent (asked)",
+        ),
+        (
+            Entry.NOTE,
+            {"instrument": "oven1", "read back": {"temperature": 333.15}},
+            "oven1 read back: 60.0 degC",
         ),
         (
             Entry.SAFE,

@@ -11,7 +11,6 @@ from typing import NamedTuple, NoReturn
 
 from operando.drivers.driver import S, WaryDriver
 from operando.instruments.errors import (
-    CommunicationError,
     GarbledReplyError,
     NotVerifiedError,
     WrongInstrumentError,
@@ -90,11 +89,8 @@ class Conversation(WaryDriver[S]):
     ) -> str:
         """Send a command, return its reply; ? becomes ReportedError."""
         request = f"{self._unit_id}{command}\r".encode("ascii")
-        try:
-            reply = await self._wire.exchange(request, framing, TIMEOUT, urgent=urgent)
-        except CommunicationError as error:
-            self._blame(error)
-        text = reply.decode("ascii", "replace").strip("\n")
+        reply = await self._exchange(request, framing, TIMEOUT, urgent=urgent)
+        text = reply.decode("ascii", "replace").lstrip("\n")
         if text.rstrip("\r") == "?":
             raise self._reported(
                 ord("?"), f"?, not understood or not allowed, to {request[:-1].decode('ascii')}"

@@ -16,7 +16,7 @@ from operando.instruments.errors import (
     WrongInstrumentError,
 )
 from operando.instruments.roles import DriverInfo, Expect, Identity
-from operando.instruments.wires import Wire
+from operando.instruments.wires import Framing, Wire
 
 
 class Link(Protocol):
@@ -115,8 +115,8 @@ class WireDriver(Driver[Wire, S]):
 class WaryDriver(WireDriver[S]):
     """A session in which nothing is written to an instrument whose identity is in doubt.
 
-    After an exchange that failed, the identity is read again before anything else is said: the
-    link may have been opened afresh, to whatever answers at that address now.
+    After an exchange that failed or was cancelled, the identity is read again before anything else
+    is said: the link may be opened afresh, to whatever answers at that address now.
     """
 
     _trusted = False
@@ -125,6 +125,18 @@ class WaryDriver(WireDriver[S]):
     @abstractmethod
     async def _identify(self, *, urgent: bool = False) -> Identity:
         """Read and check the identity; writes nothing; restores trust."""
+
+    async def _exchange(
+        self, request: bytes, framing: Framing, timeout: float, *, urgent: bool = False
+    ) -> bytes:
+        """Send a request and return its reply; trust nothing if that comes to no end."""
+        try:
+            return await self._wire.exchange(request, framing, timeout, urgent=urgent)
+        except CommunicationError as error:
+            self._blame(error)
+        except BaseException:
+            self._trusted = False
+            raise
 
     def _blame(self, error: CommunicationError) -> NoReturn:
         """Raise a wire's error with the instrument's name, and trust nothing until identified."""

@@ -48,8 +48,9 @@ RESOLUTION = 0.1
 SETTLING = 0.2
 """s between looks at the mode after it was told to change."""
 
-LOOKS = 5
-"""Looks at the mode before a change counts as refused. ASSUMPTION: it shows within 1 s."""
+SHOWS = 1.0
+"""s within which a mode shows, and acts, after it was told. ASSUMPTION: the document says nothing.
+Until then a command from before may still come to act, whoever gave it."""
 
 LINE = Terminated(b"\r\n")
 
@@ -248,12 +249,14 @@ class EspecP300(WaryDriver[EspecSettings]):
             await self._verify(wanted, low, high)
             if mode != "CONSTANT":
                 self._stop_if_unsafe(calls)
-                await self._tell("MODE,CONSTANT")
-                if (mode := await self._settled("CONSTANT")) != "CONSTANT":
-                    self._not_verified("MODE?", "CONSTANT", mode)
-            if calls != self._calls_for_safety:
-                # `safe` may have come between the last look at it and the mode command.
-                await self._make_safe()
+                try:
+                    await self._tell("MODE,CONSTANT")
+                    if (mode := await self._settled("CONSTANT")) != "CONSTANT":
+                        self._not_verified("MODE?", "CONSTANT", mode)
+                finally:
+                    if calls != self._calls_for_safety:
+                        # `safe` may have come between the last look at it and the mode command.
+                        await self._make_safe()
             self._stop_if_unsafe(calls)
 
     async def _limit(self, low: float, high: float, wanted: float) -> None:
@@ -312,10 +315,11 @@ class EspecP300(WaryDriver[EspecSettings]):
     # Safe state ----------------------------------------------------------------------------
 
     async def safe(self) -> None:
-        """Bring it into the safe state of the settings; returns when MODE? shows it. Idempotent.
+        """Bring it into the safe state of the settings; returns when MODE? goes on showing it.
 
-        "hold" writes nothing and only proves that the chamber answers. Raises SafeStateError or
-        CommunicationError.
+        Always tells it, whatever it shows: a set-point that was told a moment ago may not show
+        yet. Takes `SHOWS` and more. "hold" writes nothing and only proves that the chamber
+        answers. Idempotent. Raises SafeStateError or CommunicationError.
         """
         self._calls_for_safety += 1
         try:
@@ -331,7 +335,7 @@ class EspecP300(WaryDriver[EspecSettings]):
         state = self._settings.safe_state
         if state == "hold":
             return
-        command = "POWER,off" if state == "off" else _STANDBY[0]
+        command = "POWER,off" if state == "off" else _STANDBY
         request = self._prefix + command.encode("ascii") + b"\r\n"
         with contextlib.suppress(CommunicationError):
             await self._wire.send(request, URGENT_TIMEOUT, urgent=True)
@@ -341,16 +345,17 @@ class EspecP300(WaryDriver[EspecSettings]):
         state = self._settings.safe_state
         if state == "hold":
             return
-        command, wanted = ("POWER,off", {"OFF"}) if state == "off" else _STANDBY
-        if mode in wanted:
-            return
+        # One that is off stays off: standing by would switch it on.
+        command = "POWER,off" if "OFF" in (mode, state.upper()) else _STANDBY
+        wanted = ("OFF",) if state == "off" else ("STANDBY", "OFF")
+        answer = "it was told"
         try:
             await self._tell(command, urgent=True)
         except ReportedError as error:
-            self._not_safe(f"it refused {command}: {error.reason}")
-        mode = await self._settled(*wanted, urgent=True)
+            answer = f"it refused: {error.reason}"
+        mode = await self._settled(*wanted, urgent=True, stays=True)
         if mode not in wanted:
-            self._not_safe(f"MODE? reads back {mode} after {command}")
+            self._not_safe(f"MODE? reads back {mode} after {command} ({answer})")
 
     def _not_safe(self, why: str) -> NoReturn:
         raise self._error(
@@ -364,10 +369,7 @@ class EspecP300(WaryDriver[EspecSettings]):
         """Send a line, return its reply; the words behind NA: become ReportedError."""
         timeout = URGENT_TIMEOUT if urgent else TIMEOUT
         request = self._prefix + command.encode("ascii") + b"\r\n"
-        try:
-            reply = await self._wire.exchange(request, LINE, timeout, urgent=urgent)
-        except CommunicationError as error:
-            self._blame(error)
+        reply = await self._exchange(request, LINE, timeout, urgent=urgent)
         text = reply.decode("ascii", "replace")
         if not text.isascii() or not text.isprintable():
             self._garbled(command, text, "a line of text")
@@ -414,15 +416,21 @@ class EspecP300(WaryDriver[EspecSettings]):
             self._garbled("MODE?", mode, "one of " + ", ".join(sorted(MODES)))
         return mode
 
-    async def _settled(self, *wanted: str, urgent: bool = False) -> str:
-        """The mode once it is one of `wanted`, else what it still is after some looks."""
-        mode = await self._mode(urgent=urgent)
-        for _ in range(LOOKS - 1):
-            if mode in wanted:
-                break
-            await self._clock.sleep(SETTLING * self._clock.speed)
+    async def _settled(self, *wanted: str, urgent: bool = False, stays: bool = False) -> str:
+        """The mode once it is one of `wanted`, else what it still is after some looks.
+
+        stays: look on until nothing that was told before can show any more.
+        """
+        pause = SETTLING * self._clock.speed
+        end = self._clock.now() + SHOWS * self._clock.speed
+        last = False
+        while True:
             mode = await self._mode(urgent=urgent)
-        return mode
+            if last or (mode in wanted and not stays):
+                return mode
+            # The last look does not begin before `end`.
+            last = self._clock.now() + pause > end - 1e-6
+            await self._clock.sleep(pause)
 
     # Errors --------------------------------------------------------------------------------
 
@@ -442,7 +450,7 @@ class EspecP300(WaryDriver[EspecSettings]):
         )
 
 
-_STANDBY = ("MODE,STANDBY", {"STANDBY", "OFF"})
+_STANDBY = "MODE,STANDBY"
 
 
 def _near(found: float, wanted: float) -> bool:

@@ -17,14 +17,16 @@ from datetime import UTC, datetime
 from typing import ClassVar, Final, NoReturn, TypeAlias
 
 from operando.drivers.neware_channel import (
+    REFRESH,
     SETTLING,
     STOOD_STILL,
     STOP_TIME,
     BTSChannel,
     NewareSettings,
     TestClock,
+    span,
 )
-from operando.drivers.neware_program import DRIVES, WORDS, Reel, natives, schedule, why_not
+from operando.drivers.neware_program import DRIVES, WORDS, Reel, natives, schedule, unsayable
 from operando.drivers.neware_session import URGENT_TIMEOUT
 from operando.drivers.neware_steps import CurrentStep, RestStep, Step, VoltageStep, bounds_of
 from operando.drivers.neware_xml import (
@@ -60,8 +62,9 @@ START_TIME: Final = 10.0
 """s from the acceptance of a start until the channel must be seen working. ASSUMPTION: the API
 protocol promises no more than one look at the device every 5 s."""
 
-SAFE_STOP_TIME: Final = 1.0
-"""s, the same within `safe`, which is given 2 s and may be called again."""
+SAFE_STOP_TIME: Final = 6.0
+"""s from a stop until `safe` must have seen the channel idle. The API protocol promises a look at
+the device every 5 s, so that the state may be that old."""
 
 REST_MARGIN: Final = 0.6
 """V above the highest voltage that the limit of an open circuit may lie; the relay is open."""
@@ -134,7 +137,8 @@ class NewareBTS8(BTSChannel):
             voltage=settings.voltage,
             current=(-settings.current, settings.current),
             fastest_sampling=settings.record_every,
-            off_time=SAFE_STOP_TIME + URGENT_TIMEOUT,
+            off_time=SAFE_STOP_TIME + 2.0 * URGENT_TIMEOUT,
+            reading_age=REFRESH,
             on_board=frozenset(
                 {"voltage cut-off", "current limit", "voltage protection", "current protection",
                  "time limit", "schedule"}
@@ -159,7 +163,7 @@ class NewareBTS8(BTSChannel):
     def _check_pair(self, voltage: float, current: float) -> None:
         settings, protection = self._settings, self._protection
         if not settings.voltage[0] <= voltage <= settings.voltage[1]:
-            self._refuse(f"{voltage:g} V is outside its {_span(settings.voltage)}")
+            self._refuse(f"{voltage:g} V is outside its {span(settings.voltage)}")
         if not 1e-6 <= current <= settings.current:
             self._refuse(
                 f"{current:g} A is outside 1 uA, below which a step file is too coarse, to "
@@ -170,7 +174,7 @@ class NewareBTS8(BTSChannel):
             if current > protection.current * (1.0 + 1e-9) or not low <= voltage <= high:
                 self._refuse(
                     f"{voltage:g} V with {current:g} A lies outside what the run was prepared for: "
-                    f"{_span(protection.voltage)} and {protection.current:g} A"
+                    f"{span(protection.voltage)} and {protection.current:g} A"
                 )
 
     async def prepare(self, protection: Protection) -> None:
@@ -181,8 +185,8 @@ class NewareBTS8(BTSChannel):
         low, high = protection.voltage
         settings = self._settings
         if not settings.voltage[0] <= low < high <= settings.voltage[1]:
-            self._refuse(f"a window of {_span(protection.voltage)} is outside its "
-                         f"{_span(settings.voltage)}")  # fmt: skip
+            self._refuse(f"a window of {span(protection.voltage)} is outside its "
+                         f"{span(settings.voltage)}")  # fmt: skip
         if not 0.0 < protection.current <= settings.current:
             self._refuse(f"{protection.current:g} A is beyond its {settings.current:g} A")
         async with self._lock:
@@ -285,6 +289,8 @@ class NewareBTS8(BTSChannel):
             await self._complain("start")
         await self._see_running(test, calls)
         after = await self._stored()
+        if test.reel is not None:
+            test.reel.test = after.test
         self._expect_rows(1 if after.test != before.test else before.rows + 1, test.reel)
         self._test_clock = TestClock()
         if calls != self._calls_for_safety:
@@ -375,7 +381,7 @@ class NewareBTS8(BTSChannel):
                 self.check(stage.setpoint)
         except UnsupportedError as error:
             return error.reason
-        return why_not(stages)
+        return unsayable(stages)
 
     async def begin(self, stages: Sequence[Stage], every: float) -> None:
         """Run stages on board, one test for all; returns when it has been read back working.
@@ -393,6 +399,7 @@ class NewareBTS8(BTSChannel):
         calls = self._calls_for_safety
         async with self._lock:
             with self._named():
+                self._expect_rows(0)
                 live = await self._look()
                 self._test = None
                 await self._clear(live)
@@ -407,9 +414,11 @@ class NewareBTS8(BTSChannel):
         async with self._lock:
             with self._named():
                 reel, test = self._reel, self._test
-                if reel is None or test is None:
-                    self._refuse("no stages were begun, or they were stopped")
+                if reel is None:
+                    self._refuse("no stages were begun")
                 reading, live = await self._measured()
+                if test is None:
+                    reading = reading._replace(status=Status.FAULT)
                 native, elapsed = reel.at(live)
                 done = live.state == "finish" and reading.status is not Status.FAULT
                 stage = reel.stages if done else 0 if native is None else native.stage
@@ -438,8 +447,8 @@ class NewareBTS8(BTSChannel):
         margin = settings.protection_margin
         if not low - margin <= bounds.lowest < bounds.highest <= high + margin:
             self._refuse(
-                f"its protection at {_span((bounds.lowest, bounds.highest))} is outside "
-                f"{_span(settings.voltage)}"
+                f"its protection at {span((bounds.lowest, bounds.highest))} is outside "
+                f"{span(settings.voltage)}"
             )
         if not 0.0 < bounds.current <= 1.1 * settings.current:
             self._refuse(f"its protection at {bounds.current:g} A is beyond {settings.current:g} A")
@@ -513,7 +522,8 @@ class NewareBTS8(BTSChannel):
         if self._test_clock.stood_still(max(STOOD_STILL, self._clock.lab(1.0))):
             status = Status.FAULT
         current = live.current
-        if live.state == "working" and regulation is not Regulation.OPEN:
+        drives = live.state == "working" and regulation is not Regulation.OPEN
+        if drives and status is not Status.FAULT:
             current = await self._refined(live)
         if status is Status.OK:
             lowest, highest = self._settings.voltage
@@ -528,11 +538,11 @@ class NewareBTS8(BTSChannel):
 
     def _judged(self, live: Live, test: _Test | None) -> tuple[Regulation, Status]:
         """What the channel regulates, and whether it still does what it was told."""
+        ours = test is None or test.barcode == live.barcode
         if live.state in IDLE:
             # A schedule comes to its end; a set-point does not, and neither end in protection.
-            expected = test is None or (not test.drives and live.state == "finish")
+            expected = test is None or (ours and not test.drives and live.state == "finish")
             return Regulation.OPEN, Status.OK if expected else Status.FAULT
-        ours = test is None or test.barcode == live.barcode
         if live.state == "pause":
             expected = ours and (test is None or not (test.drives or test.reel))
             return Regulation.OPEN, Status.OK if expected else Status.FAULT
@@ -561,9 +571,7 @@ class NewareBTS8(BTSChannel):
                 raise
 
     async def _make_safe(self) -> None:
-        state = await self._state(urgent=True)
-        if state in IDLE and not self._may_start():
-            return
+        # First of all and in any state: what the server says of the channel may be seconds old.
         stopped = await self._tell("stop", urgent=True)
         state = await self._settled(SAFE_STOP_TIME, IDLE, urgent=True)
         if state not in IDLE:
@@ -588,7 +596,3 @@ class NewareBTS8(BTSChannel):
 def mark_of(*what: object) -> str:
     """Six digits that stand for a set-point and the bounds of its run, or for a schedule."""
     return hashlib.sha256(repr(what).encode()).hexdigest()[:6]
-
-
-def _span(window: tuple[float, float]) -> str:
-    return f"{window[0]:g} to {window[1]:g} V"

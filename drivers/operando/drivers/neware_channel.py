@@ -35,6 +35,7 @@ from operando.drivers.neware_xml import (
     stored_item,
     stored_of,
     switch_item,
+    test_of,
 )
 from operando.instruments.addresses import parse_address
 from operando.instruments.clock import Clock
@@ -71,6 +72,9 @@ FROZEN: Final = 30.0
 """s for which live data of a working channel may stand still. The API protocol promises them
 afresh every 5 s."""
 
+REFRESH: Final = 5.0
+"""s that live data may be old: the API protocol promises a look at the device that often."""
+
 STOOD_STILL: Final = 10.0
 """s by which a test's clock may fall behind, for the same reason."""
 
@@ -86,7 +90,8 @@ class NewareSettings:
     current: its highest current, A. A set-point outside is refused; the server does not tell them.
     protection_margin: how far beyond the run's window the instrument's own protection lies, V.
     protection_delay: for how long that must be passed, s. protection_charge: highest charge of a
-    step, C, 0 for none. longest: time after which a set-point ends by itself, s.
+    step, C, 0 for none. longest: time after which each step that the
+    channel is given ends by itself, s; a current that is then held at its cut-off is two steps.
     record_every: time between the rows that the instrument stores, s.
     fine_current: whether small currents are taken from stored rows, for which each reading of a
     channel takes a request of its own.
@@ -382,6 +387,13 @@ class BTSChannel:
     async def _rows(self, first: int, most: int = MOST_ROWS) -> list[StoredRow]:
         session, place = await self._ready()
         root = await session.ask("download", download_body(place, first, most))
+        reel = self._reel
+        if reel is not None and test_of(root) != reel.test:
+            raise self._error(
+                InstrumentError,
+                f"its latest test is number {test_of(root)}, not the schedule that was started, "
+                f"number {reel.test}: somebody else has started one. Look into BTS Client.",
+            )
         with self._strict(session):
             return rows_of(root, place, first)
 
@@ -489,3 +501,8 @@ class BTSChannel:
             f"{when} the channel should be {expected} but is {found}. What it does is not to be "
             "trusted: bring it to the safe state, look into BTS Client.",
         )
+
+
+def span(window: tuple[float, float]) -> str:
+    """A window in words. window: V."""
+    return f"{window[0]:g} to {window[1]:g} V"

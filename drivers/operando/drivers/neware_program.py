@@ -49,7 +49,7 @@ class Native:
     sign: int
 
 
-def why_not(stages: Sequence[Stage]) -> str:
+def unsayable(stages: Sequence[Stage]) -> str:
     """Why a schedule cannot say these stages exactly, "" if it can."""
     for stage in stages:
         ends, setpoint = ends_of(stage), stage.setpoint
@@ -66,14 +66,15 @@ def why_not(stages: Sequence[Stage]) -> str:
                 )
             case _:
                 return "which way a voltage is reached is not known before"
-        if not possible:
+        # In a step file a time or a current of 0 means that there is none.
+        if not possible or ends.elapsed == 0.0 or ends.taper == 0.0:
             return f"{setpoint} until {until} is no step of it"
     steps = len(natives(stages, longest=math.inf))
     return f"{steps} steps are more than {MOST_STEPS}" if steps > MOST_STEPS else ""
 
 
 def natives(stages: Sequence[Stage], *, longest: float) -> tuple[Native, ...]:
-    """The steps of a schedule, for stages of which `why_not` says nothing.
+    """The steps of a schedule, for stages of which `unsayable` says nothing.
 
     longest: s after which a step ends that no condition of its own has ended.
     """
@@ -129,10 +130,11 @@ def schedule(
 class Reel:
     """Rows of a schedule on their way from the instrument's memory.
 
-    rows: downloaded and not handed out yet.
+    test: its number on the server. rows: downloaded and not handed out yet.
     """
 
     natives: tuple[Native, ...]
+    test: int = 0
     rows: list[StoredRow] = field(default_factory=list)
     _last: StoredRow | None = None
     _before: tuple[float, float, float] = (0.0, 0.0, 0.0)

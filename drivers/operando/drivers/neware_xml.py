@@ -466,6 +466,12 @@ def rows_of(root: ET.Element, place: ChannelPlace, first: int) -> list[StoredRow
     return rows
 
 
+def test_of(root: ET.Element) -> int:
+    """Number of the test whose rows were downloaded."""
+    item = root.find("download")
+    return 0 if item is None else _count(item, "testid", "download", 0)
+
+
 def events_of(root: ET.Element, place: ChannelPlace) -> list[StoredEvent]:
     """Events of a test."""
     name = "downloadlog"

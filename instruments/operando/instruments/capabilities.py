@@ -36,6 +36,7 @@ class Capabilities:
     voltage: lowest and highest voltage, V; None when it has none. current: likewise, A.
     voltage_ranges, current_ranges, pressure_ranges: available ranges.
     fastest_sampling: shortest useful poll interval, s.
+    reading_age: age that a reading may have when it comes, s.
     off_time: stated time from the off command to the output being open and read back, s.
     on_board: step kinds or limits that the instrument runs by itself, by name
         ("voltage cut-off", "current limit", "over-voltage protection").
@@ -48,6 +49,7 @@ class Capabilities:
     current_ranges: tuple[Range, ...] = ()
     pressure_ranges: tuple[Range, ...] = ()
     fastest_sampling: float = 0.0
+    reading_age: float = 0.0
     off_time: float = 0.0
     on_board: frozenset[str] = field(default_factory=frozenset)
     when_host_is_silent: WhenHostIsSilent = WhenHostIsSilent.UNKNOWN

@@ -1,19 +1,22 @@
 """The chamber and the press of one channel, as its run drives them.
 
-A set-point is told in the background, so that the cell is watched meanwhile. A pause leaves all as
-it is. The end of a run does not: what the run has driven is brought into its safe state, and what
-it has not is left alone.
+A set-point is told in the background, so that the cell is watched meanwhile. One that was lost is
+told again while its instrument can be read, and the run holds when that goes on failing. A pause
+leaves all as it is. The end of a run does not: what the run has driven is brought into its safe
+state, and what it has not is left alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from operando.instruments.errors import (
     BadInputError,
     CommunicationError,
+    RecordError,
     SafeStateError,
     UnsupportedError,
 )
@@ -29,6 +32,12 @@ OnActuator = Callable[[str], Awaitable[None]]
 """Does something about an instrument, by its name on the bench."""
 
 VERIFIED = "verified"
+
+ATTEMPTS = 3
+"""Times that an instrument which can be read may fail to be told again before the run holds."""
+
+PAUSE = 5.0
+"""Seconds of the event loop between them, and more, up to its next reading."""
 
 
 def no_actuator(role: str, label: str, channel: str, where: str = "") -> str:
@@ -56,7 +65,8 @@ def check_actuator(step: Step, actuators: Mapping[str, Any], channel: str) -> No
 class Actuators:
     """What one run asks of its channel's chamber and press, and whether it stands.
 
-    guard: puts an instrument under guard before it is driven. stop_watching: ends its polls.
+    guard: puts an instrument under guard before it is driven. stop_watching: ends its polls. hold:
+    opens the cell's circuit and waits for an operator, for a reason in words.
     verdicts: of the safe state that was asked for, by instrument: VERIFIED or what is wrong.
     """
 
@@ -66,6 +76,7 @@ class Actuators:
         note: Note,
         guard: OnActuator | None,
         stop_watching: OnActuator,
+        hold: Callable[[str], None],
     ) -> None:
         self._channel = channel
         self._names = channel.actuators
@@ -75,11 +86,16 @@ class Actuators:
         self._note = note
         self._guard = guard
         self._stop_watching = stop_watching
+        self._hold = hold
         self._wanted: dict[str, HoldTemperature | HoldPressure] = {}
         self._asked_by: dict[str, int] = {}
         self._told_by: dict[str, int] = {}
         self._standing: set[str] = set()
+        self._announced: set[str] = set()
         self._driven: set[str] = set()
+        self._unread: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._retry_at: dict[str, float] = {}
         self._telling: asyncio.Task[None] | None = None
         self._securing: asyncio.Task[None] | None = None
         self.verdicts: dict[str, str] = {}
@@ -101,8 +117,17 @@ class Actuators:
 
     def tell_again(self) -> None:
         """Tell what no longer stands, in the background."""
-        if self._telling is None or (self._telling.done() and not self._telling.exception()):
+        last = self._telling
+        ended = last is None or (last.done() and (last.cancelled() or not last.exception()))
+        if ended and self._securing is None:
             self._telling = asyncio.create_task(self._tell())
+
+    def heard(self, name: str) -> None:
+        """An instrument could be read: what it was not told again a while ago is told now."""
+        self._unread.discard(name)
+        roles = [role for role in self._retry_at if self._names[role] == name]
+        if roles and asyncio.get_running_loop().time() >= self._retry_at[roles[0]]:
+            self.tell_again()
 
     def check(self) -> None:
         """Raise what kept a set-point from being told."""
@@ -124,13 +149,23 @@ class Actuators:
         """
         roles = {role for role, own in self._names.items() if own == name and role in self._driven}
         self._standing -= roles
+        self._unread.add(name)
+        for role in roles:
+            self._failures.pop(role, None)
         return bool(roles)
 
+    def _next(self, failed: Mapping[str, int]) -> str:
+        """Role of what is to be told next, "" when all stands or has `failed`, by its step."""
+        missing = sorted(self._wanted.keys() - self._standing)
+        return next((role for role in missing if failed.get(role) != self._asked_by[role]), "")
+
     async def _tell(self) -> None:
-        while self._securing is None and (roles := sorted(self._wanted.keys() - self._standing)):
-            role, name, step = roles[0], self._names[roles[0]], self._wanted[roles[0]]
+        failed: dict[str, int] = {}
+        while self._securing is None and (role := self._next(failed)):
+            name, step, index = self._names[role], self._wanted[role], self._asked_by[role]
             asked: dict[str, JSON] = dict(step.asked)
-            again = self._told_by.get(role) == self._asked_by[role]
+            again = self._told_by.get(role) == index
+            self._announced.add(role)
             await self._note(Entry.NOTE, {"instrument": name, "told": asked})
             if role not in self._driven and self._guard is not None:
                 await self._guard(name)
@@ -148,13 +183,26 @@ class Actuators:
             except CommunicationError as error:
                 if not again:
                     raise
-                # Its monitor will miss it too, and tells when it is back.
+                failed[role] = index
                 self._standing.discard(role)
-                alarm = f"{name} was not told its set-point again"
-                await self._note(Entry.ALARM, {"what": alarm, "why": str(error)})
-                return
-            self._told_by[role] = self._asked_by[role]
+                await self._not_told(role, error)
+                continue
+            self._told_by[role] = index
+            self._failures.pop(role, None)
+            self._retry_at.pop(role, None)
             await self._note(Entry.NOTE, {"instrument": name, "read back": asked})
+
+    async def _not_told(self, role: str, error: CommunicationError) -> None:
+        """Try again at a later reading; hold if it can be read but not told."""
+        name = self._names[role]
+        self._retry_at[role] = asyncio.get_running_loop().time() + PAUSE
+        if name not in self._unread:
+            self._failures[role] = self._failures.get(role, 0) + 1
+        alarm = f"{name} was not told its set-point again"
+        await self._note(Entry.ALARM, {"what": alarm, "why": str(error)})
+        if self._failures.get(role, 0) >= ATTEMPTS:
+            del self._failures[role], self._retry_at[role]  # told again by a resume
+            self._hold(f"{name} can be read, but {ATTEMPTS} times {alarm}: {error}")
 
     # ---- at its end ----------------------------------------------------------------------
 
@@ -191,6 +239,10 @@ class Actuators:
         async with asyncio.TaskGroup() as group:
             for role in sorted(self._driven):
                 group.create_task(self._secure_one(self._names[role], self._instruments[role]))
+        with contextlib.suppress(RecordError):  # the end of the run says so
+            for role in sorted(self._announced - self._driven):
+                # Refused, or the run ended before it was told: it is whatever it was.
+                await self._note(Entry.NOTE, {"instrument": self._names[role], "not driven": True})
 
     async def _secure_one(self, name: str, instrument: Instrument) -> None:
         # Two that renew one session would spoil it for each other.

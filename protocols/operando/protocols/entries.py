@@ -19,8 +19,8 @@ OUT_OF_RANGE = (
     "contacts and the ranges."
 )
 WENT_OFF = (
-    "the instrument's output went off although it had been on: its front panel, an interlock or a "
-    "loss of power. Look at the instrument before going on."
+    "the instrument's output went off although it had been on: its protection, its front panel "
+    "or program, an interlock or a loss of power. Look at the instrument before going on."
 )
 
 
@@ -72,8 +72,11 @@ def firing_entry(firing: Firing) -> dict[str, JSON]:
     }
 
 
+STOOD_STILL = "no reading: this process or its computer stood still"
+
+
 def gap_entry(
-    start: float, end: float, *, suspended: float, charge_bound: float
+    start: float, end: float, *, suspended: float, charge_bound: float, why: str = STOOD_STILL
 ) -> dict[str, JSON]:
     """A stretch in which nothing was seen. start, end: s of the run.
 
@@ -83,7 +86,7 @@ def gap_entry(
         "start": start,
         "end": end,
         "suspended": suspended,
-        "reason": "no reading: this process or its computer stood still",
+        "reason": why,
         "charge_bound": charge_bound,
     }
 

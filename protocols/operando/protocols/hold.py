@@ -50,14 +50,21 @@ def conditioned_cccv(
     """Press and warm the cell, wait until both are steady, cycle it, and let go of both.
 
     hold_temperature: drive the channel's temperature controller.
-    temperature, temperature_tolerance: of the chamber in K, and how far off it may be in K.
+    temperature: of the chamber in K.
+    temperature_tolerance: how far from it the chamber counts as steady, in K.
     hold_pressure: drive the channel's pressure controller.
-    pressure, pressure_tolerance: of the stack in Pa, and how far off it may be in Pa.
+    pressure: of the stack in Pa.
+    pressure_tolerance: how far from it the stack counts as steady, in Pa.
     maximum_pressure: Pa that is never exceeded on the way there.
     slew: rate at which the pressure is changed in Pa/s.
     soak: time in s for which a condition must be within its tolerance before the run goes on.
     patience: time in s after which it goes on anyway.
-    cycles, charge_rate, discharge_rate, window, cv_cutoff, rest: as of cccv.
+    cycles: number of cycles.
+    charge_rate: charge current as a C-rate of the cell's nominal capacity.
+    discharge_rate: discharge current likewise.
+    window: lower and upper voltage in V against the counter electrode.
+    cv_cutoff: current at which the hold at the upper voltage ends, as a C-rate.
+    rest: open-circuit time after each charge and discharge in s; 0 leaves it out.
     """
     if not (hold_temperature or hold_pressure):
         raise BadInputError("hold_temperature: hold that or the pressure, else take cccv")

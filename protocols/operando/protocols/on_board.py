@@ -7,7 +7,6 @@ data. What an operator or a limit interrupts is stopped, and the rest of it is s
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
@@ -17,22 +16,30 @@ from operando.instruments.errors import CommunicationError, InstrumentError, Lin
 from operando.instruments.on_board import Progress, Sequencer, Stage, StoredReading
 from operando.instruments.recorder import JSON, Entry
 from operando.instruments.roles import Potentiostat
-from operando.instruments.samples import Reading
+from operando.instruments.samples import Reading, Status
 from operando.protocols.actuator_steps import ActuatorStep
+from operando.protocols.entries import gap_entry
 from operando.protocols.protocol import Outcome
 from operando.protocols.run import RunSettings, current_bound
+from operando.protocols.sheet import OUT_OF_SIGHT
 from operando.protocols.steps import Rest, Step
 from operando.protocols.tally import Tally
-
-OUT_OF_SIGHT: Final = 300.0
-"""s for which a schedule may go on unseen, within the bounds that it carries and the patience of
-the run's limits. Then the run ends and the instrument is pursued until it is off."""
 
 COLLECTED: Final = 60.0
 """s between two downloads while a step goes on, so that little is left to fetch at its end."""
 
-LATE: Final = 5
-"""Polls for which the last rows of a step that is over are waited for."""
+QUIET: Final = 6.0
+"""s after the end of a schedule in which its last row should have come; later ones are waited for
+as long as none meets a condition of the last step. ASSUMPTION, from the 5 s in which the documents
+of a cycler promise a look at the device."""
+
+LATE: Final = 60.0
+"""s for which the last rows of a step that is over are waited for."""
+
+LAG: Final = 1.0
+"""s by which the last row of a step may lie before it was told to stop: clocks differ."""
+
+WENT_ON: Final = "no reading: the instrument went on by itself"
 
 BETWEEN: Final = Rest((ELAPSED >= 0.0,), label="between two steps")
 """What a reading is judged by while the last rows of a step are still on their way."""
@@ -45,6 +52,12 @@ class Host(Protocol):
 
     def judge(self, reading: Reading, step: Step) -> None:
         """Take a reading and let limits act on it."""
+        ...
+
+    async def unobserved(
+        self, start: float, end: float, slept: float, highest: float | None
+    ) -> None:
+        """Journal that nothing was observed between two laboratory times, and hold."""
         ...
 
     async def begin_step(self, step: Step) -> None:
@@ -74,6 +87,7 @@ class OnBoard:
     ) -> None:
         self._sequencer = sequencer
         self._steps = tuple(steps)
+        self._bounds = tuple(current_bound(stage.setpoint) for stage in stages)
         self._stages = tuple(stages)
         self._settings = settings
         self._clock = clock
@@ -84,10 +98,11 @@ class OnBoard:
         self._earliest = 0.0
         self._due = 0.0
         self._seen = 0.0
-        self._blind_since: float | None = None
+        self._suspended = 0.0
         self._collected = 0.0
-        self._lost = False
-        self._late = 0
+        self._over_since: float | None = None
+        self._begun = self._blind = self._lost = self._rows_lost = False
+        self._unseen: list[tuple[float, float]] = []
         self.ended = 0
         self.outcome: Outcome | None = None
 
@@ -105,31 +120,39 @@ class OnBoard:
         await self._sequencer.begin(self._stages, every)
         now = self._clock.now()
         self._due = self._seen = self._collected = now
+        self._suspended = self._clock.suspended()
+        self._begun = True
         self._begin_stage(now)
         self._earliest = asked
 
     async def watch(self) -> None:
         """Look on until a step has ended. Raises CommunicationError after OUT_OF_SIGHT."""
-        clock, interval = self._clock, self._settings.poll.interval
+        clock, tally, interval = self._clock, self._host.tally, self._settings.poll.interval
         while True:
             await clock.sleep_until(self._due)
             progress = await self._look()
-            self._due = self._host.tally.next_due(self._due, interval, clock.now())
+            self._due = tally.next_due(self._due, interval, clock.now())
             if progress is None:
                 continue
+            slept, self._suspended = clock.suspended() - self._suspended, clock.suspended()
+            if slept > 1.0:
+                highest = max(self._bounds[self.ended :])
+                await self._host.unobserved(tally.last_time, progress.reading.time, slept, highest)
+                return
             self._progress = progress
-            if progress.stage > self.ended:
-                if self._is_complete() or self._late == LATE:
-                    return
-                self._late += 1
-                self._host.judge(progress.reading, BETWEEN)
+            # The judgement comes before any download, which must not hold up a limit.
+            if progress.stage == self.ended or progress.reading.status is Status.FAULT:
+                self._anchor(progress)
+                self._host.judge(progress.reading, self._steps[self.ended])
+                if clock.now() - self._collected >= COLLECTED:
+                    await self._fetch()
                 continue
-            self._anchor(progress)
-            self._host.judge(progress.reading, self._steps[self.ended])
-            # Behind the judgement: a download must not hold up a limit.
-            if clock.now() - self._collected >= COLLECTED:
-                with contextlib.suppress(CommunicationError):
-                    await self._collect()
+            self._host.judge(progress.reading, BETWEEN)
+            self._over_since = self._over_since or clock.now()
+            if await self._fetch() and self._is_complete():
+                return
+            if clock.now() - self._over_since > LATE:
+                return
 
     async def _look(self) -> Progress | None:
         """Where the schedule is; None when that could not be read now."""
@@ -139,33 +162,56 @@ class OnBoard:
                 await self._sequencer.reconnect()
                 self._lost = False
             progress = await self._sequencer.progress()
-            if progress.stage < self.ended:
+            if progress.stage < self.ended and progress.reading.status is not Status.FAULT:
                 raise CommunicationError(
                     f"the schedule is said to be at step {progress.stage + 1} of "
                     f"{len(self._steps)}, after {self.ended} have ended"
                 )
-            if progress.stage > self.ended:
-                await self._collect()
         except CommunicationError as error:
             self._lost = isinstance(error, LinkLostError) or self._lost
-            if self._blind_since is None:
-                self._blind_since = self._seen
-                what = "cannot be read; the instrument goes on by itself"
-                await self._host.note(Entry.ALARM, {"what": what, "why": str(error)})
+            self._over_since = None
+            if not self._blind:
+                self._blind = True
+                await self._alarm("cannot be read; the instrument goes on by itself", error)
             if now - self._seen > OUT_OF_SIGHT:
-                await self._tell_of_gap(now)
                 raise
             return None
+        if self._blind:
+            self._see_again(progress.reading.time)
         self._seen = progress.reading.time
         return progress
+
+    def _see_again(self, now: float) -> None:
+        """What passed unseen is not guessed from the readings around it."""
+        self._blind = False
+        self._unseen.append((self._seen, now))
+        self._host.tally.skip_gap(now, self._clock.utc(now) - now)
+
+    async def _fetch(self) -> bool:
+        """Download what was stored; whether that could be done."""
+        try:
+            await self._collect()
+        except CommunicationError as error:
+            self._lost = isinstance(error, LinkLostError) or self._lost
+            if not self._rows_lost:
+                self._rows_lost = True
+                await self._alarm("stored rows cannot be downloaded; it is tried again", error)
+            return False
+        self._rows_lost = False
+        return True
 
     async def _collect(self) -> None:
         self._rows += await self._sequencer.collect()
         self._collected = self._clock.now()
 
+    async def _alarm(self, what: str, why: Exception) -> None:
+        await self._host.note(Entry.ALARM, {"what": what, "why": str(why)})
+
     def _anchor(self, progress: Progress) -> None:
         """Find when the stage began, by our clock: a reading may be late, it is never early."""
         reading, elapsed = progress.reading, progress.elapsed
+        if reading.status is Status.FAULT:
+            return
         began = max(self._earliest, reading.time - elapsed)
         if began < self._began[0]:
             self._began = began, reading.uncertainty
@@ -178,7 +224,6 @@ class OnBoard:
         assert progress is not None
         while self.ended < progress.stage:
             await self._end_stage()
-        self._blind_since = None  # what passed unseen has been downloaded
         if not self.over:
             self._host.judge(progress.reading, self._steps[self.ended])
 
@@ -190,9 +235,8 @@ class OnBoard:
             seen = progress.reading.time - progress.elapsed
             began = seen if seen > earliest else earliest  # NaN is neither
         self._began = began, 0.0 if progress is None else progress.reading.uncertainty
-        bound = current_bound(self._stages[self.ended].setpoint)
-        self._host.tally.begin_attempt(began, bound)
-        self._late = 0
+        self._host.tally.begin_attempt(began, self._bounds[self.ended])
+        self._over_since = None
 
     def _of_stage(self) -> list[StoredReading]:
         """The rows of the step under way."""
@@ -200,9 +244,16 @@ class OnBoard:
 
     def _is_complete(self) -> bool:
         """Whether the last row of the step under way has come."""
-        rows = self._of_stage()
-        later = any(row.stage > self.ended for row in self._rows)
-        return later or (bool(rows) and ended_by(self._steps[self.ended], rows[-1]) is not None)
+        if any(row.stage > self.ended for row in self._rows):
+            return True
+        rows, step = self._of_stage(), self._steps[self.ended]
+        if self.ended + 1 < len(self._steps) or not rows or self._over_since is None:
+            return False
+        # Nothing follows the last step by which its last row could be told.
+        quiet = self._clock.now() - self._over_since > QUIET
+        return any(
+            _shortfall(condition, rows[-1]) <= (1.0 if quiet else 0.0) for condition in step.until
+        )
 
     async def _end_stage(self) -> None:
         step, tally, rows = self._steps[self.ended], self._host.tally, self._of_stage()
@@ -210,10 +261,18 @@ class OnBoard:
         if rows:
             self._take(rows)
             tally.end_on_board(rows[-1], condition, cutoff=condition == step.cutoff)
+            self._unseen.clear()  # what passed unseen has been downloaded
+        else:
+            await self._tell_of_gaps()
         self.outcome = await self._host.end_step()
         self._rows = [row for row in self._rows if row.stage > self.ended]
+        if not rows:
+            raise InstrumentError(
+                f"step '{step.label}' ended on board, and why is not known: no row of it could be "
+                f"downloaded within {LATE:g} s"
+            )
         if condition is None:
-            last = f"{rows[-1].voltage:.4f} V, {rows[-1].current:.3e} A" if rows else "unknown"
+            last = f"{rows[-1].voltage:.4f} V, {rows[-1].current:.3e} A"
             raise InstrumentError(
                 f"step '{step.label}' ended on board although none of its conditions was met "
                 f"(its last stored row: {last})"
@@ -231,44 +290,56 @@ class OnBoard:
         if not sums_alone:
             tally.record_stored(rows, *self._began)
 
-    async def cut_short(self, *, for_good: bool) -> None:
+    async def cut_short(self, at: float, *, for_good: bool) -> None:
         """The schedule has been stopped in a step: take what the instrument stored until then.
 
-        for_good: the step does not go on. Else its polled rows stay, for more will follow them.
+        at: laboratory time at which it was told to stop, s. for_good: the step does not go on.
+        Else its polled rows stay, for more will follow them.
         """
-        tally = self._host.tally
+        if not self._begun:
+            return
+        if self._blind:
+            self._see_again(self._clock.now())
         try:
-            await self._collect()
-            while any(row.stage > self.ended for row in self._rows):
-                await self._end_stage()
+            reached = await self._last_rows(at)
         except InstrumentError as error:
-            what = "the rows of the schedule cannot be downloaded"
-            await self._host.note(Entry.ALARM, {"what": what, "why": str(error)})
-            await self._tell_of_gap(self._clock.now())
+            await self._alarm("stored rows cannot be downloaded", error)
+            await self._tell_of_gaps()
             return
+        while any(row.stage > self.ended for row in self._rows):
+            await self._end_stage()
         rows = self._of_stage()
-        if rows:
+        if rows and reached:
             self._take(rows, sums_alone=not for_good)
-            if not for_good:
-                await self._tell_of_gap(tally.last_time)
-        self._blind_since = None
+            if for_good:
+                self._unseen.clear()
+        await self._tell_of_gaps()
 
-    async def _tell_of_gap(self, end: float) -> None:
-        """Say that nothing was seen of the schedule since the link was lost."""
-        start, tally = self._blind_since, self._host.tally
-        if start is None:
-            return
-        await self._host.note(
-            Entry.GAP,
-            {
-                "start": start - tally.start,
-                "end": end - tally.start,
-                "suspended": 0.0,
-                "reason": "no reading: the instrument went on by itself",
-                "charge_bound": tally.current_bound * (end - start),
-            },
-        )
-        self._blind_since = None
+    async def _last_rows(self, at: float) -> bool:
+        """Download until the rows reach the stop, for a while; whether they do."""
+        wanted, deadline = at - self._began[0] - LAG, self._clock.now() + 2.0 * QUIET
+        known, reached = -1, False
+        while not (reached and len(self._rows) == known):  # one look more brings nothing new
+            if self._clock.now() >= deadline:
+                return reached
+            if known >= 0:
+                await self._clock.sleep(1.5)
+            known = len(self._rows)
+            await self._collect()
+            rows = self._rows
+            reached = bool(rows) and (rows[-1].stage > self.ended or rows[-1].elapsed >= wanted)
+        return True
+
+    async def _tell_of_gaps(self) -> None:
+        """Say when nothing was seen of the schedule, and what may have passed at most."""
+        tally, unseen = self._host.tally, self._unseen
+        self._unseen = []
+        for start, end in unseen:
+            bound = max(self._bounds[self.ended :]) * (end - start)
+            times = start - tally.start, end - tally.start
+            await self._host.note(
+                Entry.GAP, gap_entry(*times, suspended=0.0, charge_bound=bound, why=WENT_ON)
+            )
 
 
 def on_board(
@@ -287,7 +358,7 @@ def on_board(
         return None
     voltage, (low, high) = host.tally.rest_voltage, settings.protection.voltage
     # A cell outside of its window is led back step by step: bounds of a schedule hold for all.
-    if voltage < low or voltage > high:
+    if not low <= voltage <= high:
         return None
     stages = [Stage(step.setpoint(rest_limit), step.until) for step in steps]
     if potentiostat.why_not(stages):

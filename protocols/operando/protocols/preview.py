@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -26,12 +27,14 @@ class Preview:
 
     complete: the plan came to its end within MOST_STEPS. highest_current: A.
     durations: s of each step, estimated from the nominal capacity and the timed steps.
+    groups: how many steps each group has; one may run on board whole.
     """
 
     steps: tuple[Step, ...]
     complete: bool
     highest_current: float
     durations: tuple[float, ...]
+    groups: tuple[int, ...]
 
     @cached_property
     def behind(self) -> tuple[float, ...]:
@@ -42,6 +45,13 @@ class Preview:
     def duration(self) -> float:
         """Estimated s of the whole plan."""
         return sum(self.durations)
+
+    def grouped(self) -> Iterator[tuple[tuple[Step, ...], tuple[float, ...]]]:
+        """Steps and durations (s) of each group."""
+        end = 0
+        for length in self.groups:
+            begin, end = end, end + length
+            yield self.steps[begin:end], self.durations[begin:end]
 
     def passed(self, index: int, elapsed: float) -> float | None:
         """How much of `duration` lies behind in step `index` (from 1), s.
@@ -75,23 +85,25 @@ def preview(plan: Plan, cell: Cell) -> Preview:
 def _preview(plan: Plan, cell: Cell) -> Preview:
     steps: list[Step] = []
     durations: list[float] = []
-    program = plan.steps(cell)
+    groups: list[int] = []
+    program = plan.groups(cell)
     complete = False
     try:
-        step = next(program)
+        group = next(program)
         while len(steps) < MOST_STEPS:
-            steps.append(step)
-            seconds = _duration(step, cell)
-            durations.append(seconds)
-            step = program.send(
-                Outcome(len(steps), "condition", step.until[0], seconds, 0.0, 0.0, 0.0, 0.0)
+            steps += group
+            durations += [_duration(step, cell) for step in group]
+            groups.append(len(group))
+            last, seconds = steps[-1], durations[-1]
+            group = program.send(
+                Outcome(len(steps), "condition", last.until[0], seconds, 0.0, 0.0, 0.0, 0.0)
             )
     except StopIteration:
         complete = True
     finally:
         program.close()
     highest = max((current_bound(step.setpoint(0.0)) for step in steps), default=0.0)
-    return Preview(tuple(steps), complete, highest, tuple(durations))
+    return Preview(tuple(steps), complete, highest, tuple(durations), tuple(groups))
 
 
 def _duration(step: Step, cell: Cell) -> float:

@@ -36,6 +36,20 @@ class RunState(enum.Enum):
     """Something before the first step was not as it must be; the cell was not driven."""
 
 
+GRAVITY = {
+    RunState.PAUSED: 1,
+    RunState.HELD: 2,
+    RunState.ABORTED: 3,
+    RunState.TRIPPED: 4,
+    RunState.REFUSED: 5,
+    RunState.FAULTED: 6,
+}
+"""When several interruptions meet, the gravest decides the state of the run."""
+
+FINAL = frozenset(GRAVITY) - {RunState.PAUSED, RunState.HELD}
+"""States in which a run is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """How to poll, record and guard a run.

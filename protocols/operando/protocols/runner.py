@@ -49,6 +49,8 @@ from operando.protocols.preflight import (
 )
 from operando.protocols.protocol import Outcome, Plan
 from operando.protocols.run import (
+    FINAL,
+    GRAVITY,
     POTENTIOSTAT,
     Channel,
     RunResult,
@@ -61,18 +63,6 @@ from operando.protocols.tally import ELECTRICAL, Tally
 
 MISSED_READINGS = 2
 """Consecutive failed readings that are repeated before the run counts as faulted."""
-
-_RANK = {
-    RunState.PAUSED: 1,
-    RunState.HELD: 2,
-    RunState.ABORTED: 3,
-    RunState.TRIPPED: 4,
-    RunState.REFUSED: 5,
-    RunState.FAULTED: 6,
-}
-"""When several interruptions meet, the gravest decides the state of the run."""
-
-_FINAL = frozenset(_RANK) - {RunState.PAUSED, RunState.HELD}
 
 
 class _Interrupted(Exception):  # noqa: N818 - it is not an error
@@ -110,9 +100,10 @@ class Runner:
         self._opened_at = clock.now()
         self._interruption: tuple[RunState, str] | None = None
         self._interrupted = asyncio.Event()
+        self._interrupted_at = clock.now()
         self._resumed = asyncio.Event()
         self._output_may_be_on = True
-        self._actuators = Actuators(channel, self.note, guard, self._stop_watching)
+        self._actuators = Actuators(channel, self.note, guard, self._stop_watching, self.hold)
         self.state = RunState.PREPARING
         self.reason = ""
         self.tally = Tally(clock.now(), clock.utc() - clock.now(), settings.record, recorder)
@@ -145,7 +136,7 @@ class Runner:
         """Say that this process was stopped for `seconds` of laboratory time, and hold."""
         if self.state is RunState.RUNNING:
             now = self._clock.now()
-            await self._unobserved(now - seconds, now)
+            await self.unobserved(now - seconds, now)
 
     def lost(self, name: str, why: str) -> None:
         """Somebody else switched an instrument: what this run drives is told again on resume."""
@@ -168,8 +159,10 @@ class Runner:
         return max(abs(low), abs(high)) + 0.5
 
     def _interrupt(self, state: RunState, reason: str) -> None:
-        if self._interruption is None or _RANK[state] > _RANK[self._interruption[0]]:
+        if self._interruption is None or GRAVITY[state] > GRAVITY[self._interruption[0]]:
             self._interruption = (state, reason)
+        if not self._interrupted.is_set():
+            self._interrupted_at = self._clock.now()
         self._interrupted.set()
         self._resumed.clear()  # what comes later outranks a resume that was not acted on yet
         # The way to the safe state begins here and waits for nobody: whatever the run is doing,
@@ -177,7 +170,7 @@ class Runner:
         if self._polling is not None:
             self._polling.cancel()
         self._begin_securing()
-        if state in _FINAL:
+        if state in FINAL:
             self._actuators.begin_securing()
 
     # ---- the run -------------------------------------------------------------------------
@@ -206,7 +199,7 @@ class Runner:
 
     def _on_error(self, error: Exception) -> None:
         """Whatever went wrong ends the run, unless the run was being ended already."""
-        if self._interruption is not None and self._interruption[0] in _FINAL:
+        if self._interruption is not None and self._interruption[0] in FINAL:
             return
         refused = isinstance(error, BadInputError) and not self._driven
         self._interrupt(RunState.REFUSED if refused else RunState.FAULTED, in_words(error))
@@ -301,17 +294,19 @@ class Runner:
     async def _look_on(self, schedule: OnBoard, first: Step) -> None:
         """Let the instrument run a schedule until it is over, or stopped and to be resumed."""
         await self.begin_step(first)
+        self._limits.on_board = self._output_may_be_on = self._driven = True
         try:
-            self._output_may_be_on = self._driven = True
             await self._attempt(schedule.begin())
             while not schedule.over:
-                self._limits.on_board = True
                 await self._attempt(schedule.watch())
                 await schedule.turn()
-        except _Interrupted:
+        except (_Interrupted, OperandoError) as error:
+            if isinstance(error, OperandoError):
+                self._on_error(error)
+                await self._make_safe()
             self._limits.on_board = False
-            assert self._interruption is not None
-            await schedule.cut_short(for_good=self._interruption[0] in _FINAL)
+            final = self._interruption is not None and self._interruption[0] in FINAL
+            await schedule.cut_short(self._interrupted_at, for_good=final)
             if not await self._held():
                 raise
         finally:
@@ -383,8 +378,7 @@ class Runner:
             await settled(potentiostat)
         suspended = clock.suspended()
         patience = 5.0 * interval + clock.lab(READING_TIME)
-        missed = 0
-        due = clock.now()
+        missed, due = 0, clock.now()
         while True:
             await clock.sleep_until(due)
             try:
@@ -403,7 +397,7 @@ class Runner:
             missed = 0
             slept, suspended = clock.suspended() - suspended, clock.suspended()
             if slept > 1.0 or reading.time - tally.last_time > patience:
-                await self._unobserved(tally.last_time, reading.time, slept)
+                await self.unobserved(tally.last_time, reading.time, slept)
                 return
             self.judge(reading, step)
             if not self._interrupted.is_set() and tally.step_ended(reading):
@@ -418,12 +412,12 @@ class Runner:
         tally = self.tally
         tally.take(reading)
         wrong = tally.wrong_direction(reading, step) or tally.stopped_flowing(reading, step)
-        if wrong:
+        if reading.status is Status.FAULT:  # without its output no current flows either
+            self._interrupt(RunState.FAULTED, WENT_OFF)
+        elif wrong:
             self._interrupt(RunState.TRIPPED, wrong)
         elif reading.status is Status.OVERLOAD:
             self._interrupt(RunState.TRIPPED, OUT_OF_RANGE)
-        elif reading.status is Status.FAULT:
-            self._interrupt(RunState.FAULTED, WENT_OFF)
         if self._interrupted.is_set():
             tally.record_last()
             return
@@ -432,6 +426,7 @@ class Runner:
 
     def on_aux(self, reading: AuxReading) -> None:
         """Take a reading of a monitor; called by its watcher."""
+        self._actuators.heard(reading.source)
         tally = self.tally
         tally.take_aux(reading)
         if reading.status is Status.OVERLOAD and self._limits.acts_on(reading.quantity):
@@ -459,10 +454,13 @@ class Runner:
         """A watcher died of a bug: end the run rather than go on blind."""
         self._interrupt(RunState.FAULTED, f"watching {name} failed: {why}")
 
-    async def _unobserved(self, start: float, end: float, slept: float = 0.0) -> None:
+    async def unobserved(
+        self, start: float, end: float, slept: float = 0.0, highest: float | None = None
+    ) -> None:
         """Say that nothing was seen between two laboratory times, and hold.
 
-        slept: wall s for which the computer was suspended, which its clock did not count.
+        slept: wall s for which the computer was suspended, which its clock did not count. highest:
+        current that may have flowed, A; that of the present set-point when None.
         """
         lasted = end - start + self._clock.lab(slept)
         self._interrupt(RunState.HELD, f"nothing was observed for {lasted:.1f} s")
@@ -471,7 +469,8 @@ class Runner:
             return
         self._observed_until = end
         tally = self.tally
-        bound = tally.current_bound * (end - start + self._clock.lab(slept))
+        highest = tally.current_bound if highest is None else highest
+        bound = highest * (end - start + self._clock.lab(slept))
         tally.skip_gap(end, self._clock.utc(end) - end)
         await self.note(
             Entry.GAP,
@@ -484,7 +483,7 @@ class Runner:
         """After an interruption: wait for the operator; False when the run is to end."""
         assert self._interruption is not None
         state, reason = self._interruption
-        if state in _FINAL:
+        if state in FINAL:
             return False
         assert not self._output_may_be_on
         self.tally.end_attempt(self._opened_at)
@@ -519,7 +518,7 @@ class Runner:
                 for task in waits:
                     task.cancel()
                 await asyncio.gather(*waits, return_exceptions=True)
-            if self._interruption is not None and self._interruption[0] in _FINAL:
+            if self._interruption is not None and self._interruption[0] in FINAL:
                 return False
             # Paused or held while paused: the circuit is open already. A resume that came before
             # it does not count, see `_interrupt`.
@@ -532,7 +531,7 @@ class Runner:
         unsafe = self._output_may_be_on
         tally, now = self.tally, self._clock.now()
         await self._stop_watching(*self._watchers)
-        if self._interruption is not None and self._interruption[0] in _FINAL:
+        if self._interruption is not None and self._interruption[0] in FINAL:
             self.state, self.reason = self._interruption
         if problems:
             self.state = RunState.FAULTED

@@ -21,6 +21,7 @@ from operando.instruments.conditions import (
     voltage_bound,
 )
 from operando.instruments.limits import STALE_AFTER, Action, Limit
+from operando.instruments.quantities import format_quantity
 from operando.instruments.roles import Protection
 from operando.instruments.words import condition_words, quantity_words
 from operando.protocols.tally import ELECTRICAL
@@ -39,20 +40,31 @@ recipe overrides them."""
 AT_THE_END = "the run has ended, however it ended"
 """When a chamber or press that a run has driven is brought into its safe state."""
 
+OUT_OF_SIGHT = 300.0
+"""s for which steps may go on on board unseen, within the bounds that they carry and the patience
+of the run's other limits. Then the run ends and the instrument is pursued until it is off."""
+
 DEFAULT_MARK = " (default)"
 """Ends the name of a limit that is added by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class SheetLine:
-    """One limit. layers: where it is enforced. latency: worst case of the runner's layer, s."""
+    """One limit, or what an instrument carries out by itself.
+
+    when: the limit passed, or what is carried out. layers: where a limit is enforced. latency:
+    worst case of the runner's layer, s; None where nothing has to act. without_host,
+    without_link: what is left when this process or the computer dies, and when the instrument
+    cannot be reached; "" where the latency says all.
+    """
 
     name: str
     when: str
     action: str
     layers: tuple[str, ...]
-    latency: float
+    latency: float | None
     without_host: str
+    without_link: str = ""
 
 
 def limit_sheet(
@@ -79,6 +91,7 @@ def limit_sheet(
         period = poll_interval if electrical else monitor_interval
         latency = _waits(limit.when) + limit.grace + period
         latency += capabilities.fastest_sampling + capabilities.off_time + EVENT_LOOP_DELAY
+        latency += capabilities.reading_age if electrical else 0.0
         layers = ["runner"]
         on_board = ""
         if _outside_window(limit.when, protection) and "voltage cut-off" in capabilities.on_board:
@@ -138,6 +151,33 @@ def actuator_line(
         ("runner",),
         capabilities.off_time + EVENT_LOOP_DELAY,
         without_host,
+    )
+
+
+def on_board_line(
+    name: str, steps: int, duration: float | None, *, watchdog_time: float
+) -> SheetLine:
+    """What becomes of steps that the potentiostat carries out by itself when nobody looks on.
+
+    name: on the bench. steps: of the longest schedule. duration: its estimated s, None if not
+    known. watchdog_time: wall s, as for `limit_sheet`.
+    """
+    number = "1 step" if steps == 1 else f"{steps} steps"
+    lasts = "for a time that cannot be estimated"
+    if duration is not None:
+        lasts = f"about {format_quantity(duration, 's')}"
+    patience = format_quantity(OUT_OF_SIGHT, "s")
+    return SheetLine(
+        f"steps on board of {name}",
+        f"up to {number}, {lasts}, run by the instrument itself",
+        "on board",
+        (),
+        None,
+        f"the watchdog stops them within {watchdog_time:g} s if this process dies; if the computer "
+        "dies they go on to their end, within the protection of their schedule, and then the "
+        "circuit opens",
+        "they go on within the protection of their schedule, and no other limit can stop them; "
+        f"the run ends when nothing was heard for {patience}, and the watchdog goes on trying",
     )
 
 

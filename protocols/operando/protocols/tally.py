@@ -300,7 +300,7 @@ class Tally:
     def settle(self, charge: float, energy: float, elapsed: float) -> None:
         """The instrument's own sums of the step replace what was counted from readings.
 
-        charge: C. energy: J. elapsed: s. Nothing more is counted until the next attempt.
+        charge: C. energy: J. elapsed: s. What is behind the last reading is not counted.
         """
         self.charge += charge - self.step_charge
         self.energy += energy - self._step_energy

@@ -14,6 +14,7 @@ from operando.instruments.bench import Bench
 from operando.instruments.conditions import parse
 from operando.instruments.errors import BadInputError, OperandoError
 from operando.instruments.recorder import Entry
+from operando.instruments.roles import ACTUATORS
 from operando.protocols import POTENTIOSTAT, VERIFIED, RunState
 from operando.records import Record
 from operando.station.client.models import LimitInfo, Output, State
@@ -79,7 +80,8 @@ def ended(run: UnderWay, outcome: Run | str) -> LastRun:
         state, reason, off, elapsed = (
             RunState.FAULTED, outcome, run.verified_off, tally.time,
         )  # fmt: skip
-        unsafe = ()
+        roles = run.settled.entry.roles.items()
+        unsafe = tuple(name for role, name in roles if role in ACTUATORS and not run.is_safe(name))
     return LastRun(
         run=run.folder.name,
         state=state.value,
@@ -145,11 +147,16 @@ def last_run(output: Path, bench: Bench, channel: str, seen: Acknowledgements) -
 
 
 def unsafe_of(record: Record) -> tuple[str, ...]:
-    """Whose safe state nobody has read back: "potentiostat", and actuators that were told."""
+    """Whose safe state nobody has read back: "potentiostat", and actuators that were told.
+
+    What a run was refused, or did not come to tell, it has not driven.
+    """
     verdicts: dict[str, object] = {POTENTIOSTAT: "unknown"}
     for entry in record.journal():
         if entry.entry is Entry.NOTE and "told" in entry.data:
             verdicts[str(entry.data.get("instrument"))] = "unknown"
+        elif entry.entry is Entry.NOTE and "not driven" in entry.data:
+            verdicts.pop(str(entry.data.get("instrument")), None)
         elif entry.entry is Entry.SAFE:
             verdicts[POTENTIOSTAT] = entry.data.get("potentiostat")
             verdicts |= _mapping(entry.data.get("actuators"))

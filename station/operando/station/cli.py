@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -26,7 +27,7 @@ from operando.instruments.errors import (
 )
 from operando.instruments.recipe import load_recipe
 from operando.instruments.registry import PROTOCOLS, available
-from operando.protocols import RunResult, contradictions
+from operando.protocols import RunResult, SheetLine, contradictions
 from operando.records import Record
 from operando.station import cli_station
 from operando.station.assembly import driver_info, protocol_function, simulated_bench, simulation_of
@@ -34,7 +35,8 @@ from operando.station.cli_discover import discover
 from operando.station.cli_drivers import drivers
 from operando.station.cli_records import records
 from operando.station.client.discovery import station_of
-from operando.station.engine import Engine, Run, exit_code, order_from, settle
+from operando.station.engine import Engine, Run, exit_code
+from operando.station.orders import Order, Settled, order_from, settle
 from operando.station.progress import show_progress
 from operando.station.sheets import limit_lines, print_plan, print_sheet
 from operando.station.signals import signals_of
@@ -188,35 +190,54 @@ def check(
     described = bench_at(bench, None)
     order = order_from(load_recipe(recipe))
     clock = clock_for(described)
-    reports: list[dict[str, Any]] = []
     if not described.channels:
         raise BadInputError(
             f"{described.path.name}: there is no channel; add a table [channels.A1]"
         )
     if any(entry.simulated for entry in described.instruments.values()):
         _build_simulation(described)
+    reports: list[dict[str, Any]] = []
+    refused: dict[str, list[str]] = {}
     for name in [channel] if channel is not None else list(described.channels):
-        settled = settle(described, name, order)
-        lines = limit_lines(settled, described, clock)
-        if as_json:
-            reports.append({"channel": name, "limits": [asdict(line) for line in lines]})
+        try:
+            settled = settle(described, name, order)
+            lines = limit_lines(settled, described, clock)
+        except BadInputError as error:
+            refused.setdefault(str(error), []).append(name)
+            reports.append({"channel": name, "problem": str(error)})
             continue
-        print_plan(name, settled, order)
-        for warning in contradictions(settled.limits, settled.settings.protection):
-            print(f"this run will be ended by a limit: {warning}")
-        for warning in settled.warnings:
-            print(f"note: {warning}")
-        drivers_of = {n: described.instruments[n].driver for n in settled.entry.instruments}
-        print_sheet(
-            lines,
-            [
-                f"{n} ({driver})"
-                for n, driver in drivers_of.items()
-                if driver_info(driver).identification == "none"
-            ],
-        )
+        reports.append({"channel": name, "limits": [asdict(line) for line in lines]})
+        if not as_json:
+            _print_check(name, settled, order, described, lines)
     if as_json:
         print(json.dumps(reports))
+    if refused and len(reports) == 1:
+        raise BadInputError(next(iter(refused)))
+    if refused:
+        raise BadInputError(
+            "this recipe cannot run on\n"
+            + "\n".join(f"  {', '.join(names)}: {why}" for why, names in refused.items())
+        )
+
+
+def _print_check(
+    name: str, settled: Settled, order: Order, bench: Bench, lines: Sequence[SheetLine]
+) -> None:
+    """Print what would run on a channel and how it is guarded."""
+    print_plan(name, settled, order)
+    for warning in contradictions(settled.limits, settled.settings.protection):
+        print(f"this run will be ended by a limit: {warning}")
+    for warning in settled.warnings:
+        print(f"note: {warning}")
+    drivers_of = {n: bench.instruments[n].driver for n in settled.entry.instruments}
+    print_sheet(
+        lines,
+        [
+            f"{n} ({driver})"
+            for n, driver in drivers_of.items()
+            if driver_info(driver).identification == "none"
+        ],
+    )
 
 
 def _build_simulation(bench: Bench) -> None:

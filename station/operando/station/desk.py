@@ -127,15 +127,17 @@ class Desk:
 
     def _with_actuators(self, run: LastRun, told: Collection[str]) -> LastRun:
         """Say what became of the chamber and the press that a run had left as they were."""
-        words = []
+        words, unsafe = [], []
         for name in [name for name in run.unsafe if name in told]:
             found = self._engine.found.get(name)
             if found is not None and found.output == "off":
                 words.append(f"{name} was brought into its safe state when this station started")
             else:
+                unsafe.append(name)
                 why = "" if found is None else f" ({found.problem})"
                 words.append(f"{name} COULD NOT BE BROUGHT INTO ITS SAFE STATE{why}")
-        return replace(run, reason="; ".join(filter(None, (run.reason, *words))))
+        reason = "; ".join(filter(None, (run.reason, *words)))
+        return replace(run, reason=reason, unsafe=tuple(unsafe))
 
     def end(self, reason: str) -> None:
         """End every run in its safe state and start no other; in the engine's loop."""
@@ -157,6 +159,15 @@ class Desk:
             name
             for name, run in last.items()
             if run.output == "on" or (run.output == "unknown" and (run.run or run.attention))
+        )
+
+    def unsafe(self) -> tuple[str, ...]:
+        """Chambers and presses that runs have driven and nobody has read back safe, in words."""
+        return tuple(
+            f"channel {channel}: {name} IS NOT KNOWN TO BE IN ITS SAFE STATE; look at it. Its last "
+            f"run is {last.run}, {last.state}: {last.reason}"
+            for channel, last in self._last.items()
+            for name in last.unsafe
         )
 
     # ---- what there is -------------------------------------------------------------------
@@ -191,7 +202,7 @@ class Desk:
         fixed["instruments"] = instruments
         fixed["simulated"] = any(one.simulated for one in instruments)
         if run is None:
-            fixed["stopping"] = self._potentiostats.get(name) in self._switching_off
+            fixed["stopping"] = self._is_switched(name)
             return ChannelStatus(**fixed, **of_last(self._last[name]))
         return ChannelStatus(**fixed, **of_current(run, self._last[name], self._engine.clock))
 
@@ -242,7 +253,7 @@ class Desk:
                 f"channel {channel} was stopped while this run was being checked; start it again "
                 "if it is still wanted"
             )
-        if self._potentiostats.get(channel) in self._switching_off:
+        if self._is_switched(channel):
             raise RefusedError(
                 f"the output of channel {channel} is being switched off and read back; start "
                 "again in a moment"
@@ -367,7 +378,7 @@ class Desk:
                 f"NOTHING WAS STOPPED: channel {channel} has {now} under way, not {run}. To stop "
                 "whatever runs there, stop the channel without naming a run"
             )
-        elif current is None and last.output == "off":
+        elif current is None and last.output == "off" and not last.unsafe:
             of = f"the last is {last.run}, {last.state}" if last.run else "it has had none"
             words = f"no run was under way ({of}); its output was read back off"
             return Done(ok=True, message=f"channel {channel}: {words}")
@@ -382,22 +393,57 @@ class Desk:
         return await self._switched_off(channel, "no run was under way")
 
     async def _switched_off(self, channel: str, what: str) -> Done:
-        """Switch the output of a channel without a run off, and answer with what was read back."""
+        """Switch the output of a channel without a run off, and answer with what was read back.
+
+        With it the chamber and press that its last run could not secure.
+        """
         name = self._potentiostats.get(channel)
         if name is None:
             return Done(ok=True, message=f"channel {channel}: it has no potentiostat")
-        if name not in self._switching_off:
-            task = self._switching_off[name] = asyncio.create_task(self._switch_off(name))
-            task.add_done_callback(lambda _: self._switching_off.pop(name, None))
-        await asyncio.wait({self._switching_off[name]}, timeout=END_OF_RUN)
+        left = self._last[channel].unsafe
+        tasks = [self._begin_switching(name, self._switch_off(name))]
+        tasks += [self._begin_switching(one, self._secure_left(channel, one)) for one in left]
+        await asyncio.wait(set(tasks), timeout=END_OF_RUN)
         last = self._last[channel]
         off = name not in self._switching_off and last.output == "off"
         words = "its output was read back off"
         if not off:
-            words = "ITS OUTPUT IS NOT READ BACK OFF: assume that it is on"
-            problem = self._engine.found[name].problem if name in self._engine.found else ""
-            words += f" ({problem})" if problem else ""
+            words = "ITS OUTPUT IS NOT READ BACK OFF: assume that it is on" + self._problem(name)
+        for one in left:
+            if one in self._switching_off or one in last.unsafe:
+                off = False
+                words += f"; {one} IS NOT READ BACK IN ITS SAFE STATE" + self._problem(one)
+            else:
+                words += f"; {one} was read back in its safe state"
         return Done(ok=off, message=f"channel {channel}: {what}; {words}")
+
+    def _begin_switching(
+        self, name: str, switching: Coroutine[Any, Any, None]
+    ) -> asyncio.Task[None]:
+        """The task that switches an instrument: the one under way, else this one, begun now."""
+        if name in self._switching_off:
+            switching.close()
+        else:
+            task = self._switching_off[name] = asyncio.create_task(switching)
+            task.add_done_callback(lambda _: self._switching_off.pop(name, None))
+        return self._switching_off[name]
+
+    def _problem(self, name: str) -> str:
+        """What was wrong with an instrument when it was last met, in brackets."""
+        found = self._engine.found.get(name)
+        return f" ({found.problem})" if found is not None and found.problem else ""
+
+    async def _secure_left(self, channel: str, name: str) -> None:
+        """Bring an actuator that the last run of a channel could not secure into its safe state."""
+        found = await self._engine.switch_off(name, pursue=True)
+        with self._lock:
+            last = self._last[channel]
+            if found.output == "off":
+                said = f"{name} was then brought into its safe state by a stop"
+                unsafe = tuple(one for one in last.unsafe if one != name)
+                self._last[channel] = replace(last, unsafe=unsafe, reason=f"{last.reason}; {said}")
+            else:
+                self._last[channel] = replace(last, attention=True)
 
     async def _switch_off(self, name: str) -> None:
         channels = [channel for channel, own in self._potentiostats.items() if own == name]
@@ -438,7 +484,7 @@ class Desk:
         if run.folder is None:
             return await self._switched_off(channel, "ended while it was being prepared")
         last = self._last[channel]
-        if not run.verified_off:
+        if not run.verified_off or last.unsafe:
             return Done(ok=False, message=f"channel {channel}: {last.state}: {last.reason}")
         return Done(ok=True, message=f"channel {channel}: {last.state}, output read back off")
 
@@ -457,11 +503,13 @@ class Desk:
         runs = tuple(self._current.values())
         driven = {self._potentiostats.get(run.channel) for run in runs}
         idle = [name for name, own in self._potentiostats.items() if own not in driven]
+        left = [bool(self._last[name].unsafe) for name in idle]
         done, rest = await asyncio.gather(
             asyncio.gather(*map(self._end_of, runs)),
             asyncio.gather(*(self._switched_off(name, "no run was under way") for name in idle)),
         )
-        words = [one.message for one in (*done, *(one for one in rest if not one.ok))]
+        told = (one for one, some in zip(rest, left, strict=True) if some or not one.ok)
+        words = [one.message for one in (*done, *told)]
         if idle and all(one.ok for one in rest):
             other = "every other output" if runs else "no run was under way; every output"
             words.append(f"{other} was read back off")
@@ -481,6 +529,11 @@ class Desk:
             for name, entry in self._engine.bench.channels.items()
             if "potentiostat" in entry.roles
         }
+
+    def _is_switched(self, channel: str) -> bool:
+        """Whether an instrument of a channel without a run is being brought into its safe state."""
+        roles = self._engine.bench.channels[channel].roles
+        return any(name in self._switching_off for name in roles.values())
 
     def _require(self, channel: str) -> None:
         channels = self._engine.bench.channels

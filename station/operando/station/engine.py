@@ -20,6 +20,7 @@ from operando.instruments.errors import (
     LinkLostError,
     OperandoError,
     RecordError,
+    SafeStateError,
 )
 from operando.instruments.locks import AddressLock, runtime_directory
 from operando.instruments.roles import ACTUATORS, Identity, Instrument
@@ -145,6 +146,8 @@ class Engine:
         self._guard: Guard | None = None
         self._claims = ExitStack()
         self._claimed: frozenset[str] = frozenset()
+        self._pursued: set[str] = set()
+        self._kept: dict[str, AddressLock] = {}
         self._stop_reason = ""
         self._shared = SharedInstruments()
 
@@ -189,6 +192,8 @@ class Engine:
             finally:
                 self._claimed = frozenset()
                 self._claims.close()
+                while self._kept:
+                    self._kept.popitem()[1].release()
 
     # ---- the bench -----------------------------------------------------------------------
 
@@ -221,6 +226,26 @@ class Engine:
         self.orphaned = frozenset(orphaned)
         self._claimed = frozenset(self.bench.instruments)
 
+    def _take(self, stack: AsyncExitStack, entry: InstrumentEntry) -> None:
+        """Lock an address of real or scaled time until the stack ends, and check its speed.
+
+        One that the watchdog then pursues stays locked until this engine closes: two programs at
+        work on it would spoil it for each other. Raises AddressInUseError naming the owner.
+        """
+        if self.clock.mode == "virtual":
+            return
+        if entry.name not in self._claimed | self._kept.keys():
+            lock = AddressLock(entry.address)
+            lock.acquire()
+            stack.callback(self._give_back, entry.name, lock)
+        self._check_speed(entry)
+
+    def _give_back(self, name: str, lock: AddressLock) -> None:
+        if name in self._pursued:
+            self._kept[name] = lock
+        else:
+            lock.release()
+
     async def survey(self, secure: Collection[str] = ()) -> None:
         """Connect to every instrument, ask who it is, close again; the answers are in `found`.
 
@@ -238,8 +263,40 @@ class Engine:
         Gives what was found; its output is "off" if and only if it was read back off now. pursue:
         let the watchdog go on trying if that fails. Never raises for what is wrong with it.
         """
-        await self._look_at(self.bench.instruments[name], to_secure=True, pursue=pursue)
+        entry = self.bench.instruments[name]
+        if name in self._watched:
+            await self._secure_shared(entry, pursue=pursue)
+        else:
+            await self._look_at(entry, to_secure=True, pursue=pursue)
         return self.found[name]
+
+    @property
+    def _watched(self) -> set[str]:
+        """Instruments that several channels may have open."""
+        return {name for channel in self.bench.channels.values() for name in channel.shared}
+
+    async def _secure_shared(self, entry: InstrumentEntry, *, pursue: bool) -> None:
+        """The same for an instrument that runs of other channels may have open."""
+        problem = ""
+        try:
+            async with self._shared.watch(entry.name, 0.0, self._open, drive=True) as view:
+                instrument: Any = view
+                await make_safe(instrument)
+                self._release(entry.name)
+        except SafeStateError as error:
+            problem = str(error)
+            problem += await self._pursue(entry) if pursue else ""
+        except Exception:  # it could not be opened, so that nobody else has it open either
+            await self._look_at(entry, to_secure=True, pursue=pursue)
+            return
+        before = self.found.get(entry.name, Found(simulated=self.is_simulated(entry)))
+        output: Literal["off", "unknown"] = "unknown" if problem else "off"
+        self.found[entry.name] = replace(before, problem=problem, output=output, at=time.time())
+
+    def _release(self, name: str) -> None:
+        """The watchdog need not pursue it any more."""
+        if self._guard is not None:
+            self._guard.release(name)
 
     async def _look_at(
         self, entry: InstrumentEntry, *, to_secure: bool, pursue: bool = True
@@ -264,8 +321,9 @@ class Engine:
                 try:
                     await make_safe(instrument)
                     output = "off"
+                    self._release(entry.name)
                 except OperandoError as error:
-                    output, problem = "unknown", problem or str(error)
+                    output, problem = "unknown", "; ".join(filter(None, (problem, str(error))))
                     problem += await self._pursue(entry) if pursue else ""
             with contextlib.suppress(OperandoError, OSError):
                 await instrument.close()
@@ -348,20 +406,16 @@ class Engine:
         settled, entry = run.settled, run.settled.entry
         instruments: dict[str, Instrument] = {}
         identities: dict[str, Identity] = {}
-        watched = {name for channel in self.bench.channels.values() for name in channel.shared}
         for name in dict.fromkeys((*entry.roles.values(), *entry.shared)):
             described = self.bench.instruments[name]
-            if name in watched:
+            if name in self._watched:
                 drive = name in entry.roles.values()
                 patience = 0.5 * settled.settings.poll.of(name)
                 view = self._shared.watch(name, patience, self._open, drive=drive)
                 instruments[name] = await stack.enter_async_context(view)
                 identities[name] = self.found[name].identity or NOBODY
                 continue
-            if self.clock.mode != "virtual":
-                if name not in self._claimed:
-                    stack.enter_context(AddressLock(described.address))
-                self._check_speed(described)
+            self._take(stack, described)
             instrument = instrument_of(described, self.clock, self._switchboard)
             stack.push_async_callback(instrument.close)
             identities[name] = await self._connect(instrument, described)
@@ -416,6 +470,7 @@ class Engine:
                 if run.verified_off if name == driven else run.is_safe(name):
                     self._guard.release(name)
                 else:
+                    self._pursued.add(name)
                     self._guard.pursue(name)
         try:
             await recorder.close()
@@ -427,10 +482,7 @@ class Engine:
     async def _open(self, name: str, stack: AsyncExitStack) -> SharedInstrument:
         """Connect an instrument that several runs watch, until the last of them has ended."""
         described = self.bench.instruments[name]
-        if self.clock.mode != "virtual":
-            if name not in self._claimed:
-                stack.enter_context(AddressLock(described.address))
-            self._check_speed(described)
+        self._take(stack, described)
         instrument: Any = instrument_of(described, self.clock, self._switchboard)
         stack.push_async_callback(instrument.close)
         await self._connect(instrument, described)

@@ -47,6 +47,13 @@ OPEN_CIRCUIT_ABOVE = 0.05
 """Accepted open-circuit voltage of a cell before its first step: the protocol's window widened by
 these volts. A freshly assembled cell rests well below its window (about 2.6 V vs Li)."""
 
+_MEASURED_BY = {
+    "pressure": 'load_cell = "..." or pressure_controller = "..."',
+    "chamber_temperature": 'temperature_controller = "..." or shared = ["..."]',
+    "temperature": 'thermometer = "..." or shared = ["..."]',
+}
+"""What to write for a quantity to be measured; the others are of glovebox monitors."""
+
 MOST_STEPS = 1_000_000
 """Steps of a plan that is believed: at a second each it lasts twelve days."""
 
@@ -375,11 +382,13 @@ def _unmeasured(
     ]
     ends = dict.fromkeys((step.label, end) for step in ahead.steps for end in step.until)
     watching += [("", f"step '{label}' waits for", end) for label, end in ends]
+    others = 'glovebox_monitor = "..." or shared = ["..."]'
     return [
         Problem(
             where=where,
-            message=f"{words} {quantity}, but nothing on channel {entry.name} "
-            f"({entry.where}) measures it",
+            message=f"{words} {quantity}, but nothing on channel {entry.name} ({entry.where}) "
+            f"measures it; write {_MEASURED_BY.get(quantity, others)} into "
+            f"[channels.{entry.name}]" + (", or take the limit out" if where else ""),
         )
         for where, words, when in watching
         for quantity in sorted(when.quantities - measured)

@@ -70,7 +70,8 @@ class StationOptions:
 def serve_station(options: StationOptions) -> int:
     """Serve a bench until a signal or a client ends it; the exit code.
 
-    0 when every output was read back off at the end, else 5. Raises BadInputError and
+    0 when every output was read back off at the end, and every chamber and press that a run had
+    driven was read back safe, else 5. Raises BadInputError and
     AddressInUseError before anything is touched.
     """
     _unwind_on_signals()
@@ -240,9 +241,12 @@ class _Station:
                     await self._serve(desk)
                     desk.end("it was asked to end")
                 unknown = await desk.at_rest()
+                unsafe = desk.unsafe()
         for channel in unknown:
             _say(f"channel {channel}: THE OUTPUT IS NOT KNOWN TO BE OFF; look at the instrument")
-        return EXIT_OUTPUT_UNKNOWN if unknown else 0
+        for words in unsafe:
+            _say(words)
+        return EXIT_OUTPUT_UNKNOWN if unknown or unsafe else 0
 
     async def _serve(self, desk: Desk) -> None:
         """Answer clients until the end is asked for and every run has ended."""

@@ -19,12 +19,14 @@ from operando.instruments.bench import Bench, InstrumentEntry
 from operando.instruments.clock import Clock
 from operando.instruments.conditions import Comparison, Condition, Held, Live, Magnitude, Operator
 from operando.instruments.errors import BadInputError, UnsupportedError
+from operando.instruments.on_board import Sequencer, Stage
 from operando.instruments.quantities import format_quantity
 from operando.instruments.roles import Galvanostatic, Potentiostatic, SetPoint
+from operando.instruments.safety import SLOW_OFF
 from operando.instruments.words import condition_text_words, condition_words, quantity_words
 from operando.protocols import SheetLine, Step, check_actuator, limit_sheet
 from operando.protocols.actuator_steps import ActuatorStep
-from operando.protocols.sheet import AT_THE_END, actuator_line
+from operando.protocols.sheet import AT_THE_END, actuator_line, on_board_line
 from operando.station.assembly import instrument_of
 from operando.station.client.models import LimitInfo, PlanRow, Problem
 from operando.station.orders import Order, Settled, parameters_behind
@@ -91,16 +93,21 @@ def limit_lines(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine
     problems = _unsupported(settled, instruments)
     if problems:
         raise BadInputError(f"channel {settled.entry.name}, {problems[0].message}")
-    poll = settled.settings.poll
+    poll, watchdog_time = settled.settings.poll, _watchdog_time(instrument)
     lines = limit_sheet(
         settled.limits,
         instrument.capabilities,
         settled.settings.protection,
         poll_interval=poll.interval,
         monitor_interval=max(map(poll.of, settled.entry.instruments)),
-        watchdog_time=WATCHDOG_TIME,
+        watchdog_time=watchdog_time,
     )
     driven = {step.role for step in settled.preview.steps if isinstance(step, ActuatorStep)}
+    schedules = _schedules(settled, instrument)
+    if schedules:
+        steps, duration = max(schedules, key=lambda one: (one[1] or math.inf, one[0]))
+        name = settled.entry.roles["potentiostat"]
+        lines += (on_board_line(name, steps, duration, watchdog_time=watchdog_time),)
     return lines + tuple(
         actuator_line(
             settled.entry.roles[role],
@@ -110,6 +117,34 @@ def limit_lines(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine
         )
         for role in sorted(driven)
     )
+
+
+def _watchdog_time(potentiostat: Any) -> float:
+    """Seconds from the death of this process to the circuit being read back open."""
+    off_time: float = potentiostat.capabilities.off_time
+    return WATCHDOG_TIME + (off_time if off_time > SLOW_OFF else 0.0)
+
+
+def _schedules(settled: Settled, instrument: Any) -> list[tuple[int, float | None]]:
+    """Groups of steps that the potentiostat carries out by itself, whole.
+
+    How many steps each has, and its estimated s; None where a step's cannot be estimated.
+    """
+    if not isinstance(instrument, Sequencer):
+        return []
+    limit = _highest_voltage(settled)
+    found: dict[tuple[Stage, ...], tuple[int, float | None]] = {}
+    for steps, durations in settled.preview.grouped():
+        if any(isinstance(step, ActuatorStep) for step in steps):
+            continue
+        stages = tuple(Stage(step.setpoint(limit), step.until) for step in steps)
+        found[stages] = len(steps), sum(durations) if all(durations) else None
+    return [one for stages, one in found.items() if not instrument.why_not(stages)]
+
+
+def _highest_voltage(settled: Settled) -> float:
+    """Compliance with which the runner rests, V."""
+    return max(map(abs, settled.settings.protection.voltage)) + 0.5
 
 
 def _safe_state(entry: InstrumentEntry, instrument: Any) -> str:
@@ -136,7 +171,7 @@ def unsupported_steps(settled: Settled, bench: Bench, clock: Clock) -> list[Prob
 
 def _unsupported(settled: Settled, instruments: Mapping[str, Any]) -> list[Problem]:
     instrument = instruments["potentiostat"]
-    highest = max(map(abs, settled.settings.protection.voltage)) + 0.5
+    highest = _highest_voltage(settled)
     setpoints = {step.setpoint(highest): step.label for step in settled.preview.steps}
     problems: dict[str, Problem] = {}
     for setpoint, label in setpoints.items():
@@ -205,16 +240,20 @@ def print_sheet(lines: Iterable[SheetLine], unidentified: Iterable[str] = ()) ->
     console = Console(highlight=False)
     console.print("\n[bold]limit sheet[/bold]")
     for line in lines:
-        console.print(
-            f"[bold]{line.name}[/bold]: {line.action} when {condition_text_words(line.when)}"
-        )
+        what = line.when
+        if line.latency is not None:
+            what = f"{line.action} when {condition_text_words(line.when)}"
+        console.print(f"[bold]{line.name}[/bold]: {what}")
         moment = "that" if line.when == AT_THE_END else "the limit being passed"
+        within = "" if line.latency is None else f"{line.latency:.2f} s of {moment}"
         for title, text in (
             ("enforced by", layer_words(line.layers)),
-            ("acts within", f"{line.latency:.2f} s of {moment}"),
+            ("acts within", within),
+            ("if its link is lost", line.without_link),
             ("if this program dies", line.without_host),
         ):
-            console.print(Padding(f"{title}: {text}", (0, 0, 0, 4)))
+            if text:
+                console.print(Padding(f"{title}: {text}", (0, 0, 0, 4)))
     for name in unidentified:
         console.print(
             f"{name} does not say who it is: nothing would notice if it were exchanged for another"

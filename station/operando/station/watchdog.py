@@ -41,7 +41,8 @@ PATIENCE = 3.0
 """Seconds without a beat after which the engine counts as frozen."""
 
 REACH = 2.0
-"""Seconds in which an instrument that answers is off and read back."""
+"""Seconds in which an instrument that answers is off and read back; a chamber is told as soon, but
+looked at for a second more, until nothing that it was told before can show."""
 
 WATCHDOG_TIME = PATIENCE + REACH
 """Seconds from the death or freezing of the engine to the output being read back off, stated

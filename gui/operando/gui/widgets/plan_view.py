@@ -134,12 +134,16 @@ class SheetView(QWidget):
             grid.addWidget(text(row.name, bold=True), line, 0, 1, 2)
             grid.addWidget(action, line, 2)
             role = "notice" if UNPROTECTED in row.without_host else "text"
+            within = "" if row.latency is None else duration_within(row.latency)
             for title, said, tone in (
-                ("acts when", condition_text_words(row.when), "text"),
+                ("acts when" if _is_limit(row) else "what", condition_text_words(row.when), "text"),
                 ("enforced by", ", ".join(map(_layer, row.layers)), "text"),
-                ("acts within", duration_within(row.latency), "text"),
+                ("acts within", within, "text"),
+                ("if its link is lost", row.without_link, "text"),
                 ("if the computer dies", row.without_host, role),
             ):
+                if not said:
+                    continue
                 line += 1
                 name = text(title, "muted", size=SMALL + 1)
                 name.setFixedWidth(LABEL_WIDTH)
@@ -150,13 +154,17 @@ class SheetView(QWidget):
         grid.setColumnStretch(1, 1)
 
 
+def _is_limit(row: SheetRow) -> bool:
+    return row.latency is not None
+
+
 def _layer(name: str) -> str:
     return "software on this computer" if name == "runner" else name
 
 
 def sheet_summary(rows: Iterable[SheetRow]) -> tuple[str, Role]:
     """The limit sheet in a line, and its role: what is unprotected must not be overlooked."""
-    sheet = tuple(rows)
+    sheet = tuple(filter(_is_limit, rows))
     count = f"{len(sheet)} limit{'' if len(sheet) == 1 else 's'}"
     bare = sum(UNPROTECTED in row.without_host for row in sheet)
     if not bare:

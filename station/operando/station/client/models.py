@@ -209,14 +209,19 @@ class Problem(_Model):
 
 
 class SheetRow(_Model):
-    """A line of the limit sheet. latency: s. without_host: what is left if the computer dies."""
+    """A line of the limit sheet: a limit, or what an instrument carries out by itself.
+
+    latency: s; None where nothing has to act, `when` is then what is carried out. without_host,
+    without_link: what is left if the computer dies, and while the instrument is not reached.
+    """
 
     name: str
     when: str
     action: str
     layers: tuple[str, ...]
-    latency: float
+    latency: float | None
     without_host: str
+    without_link: str = ""
 
 
 class PlanRow(_Model):
