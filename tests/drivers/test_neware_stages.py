@@ -217,3 +217,24 @@ async def test_a_test_whose_clock_stood_still_is_a_fault() -> None:
         if lost < 9.5:
             assert reading.status is not Status.FAULT
     assert reading.status is Status.FAULT
+
+
+@in_virtual_time
+async def test_small_currents_of_steps_on_board_need_no_download_each() -> None:
+    bench, driver, unit = await begun()
+    unit.work(unit.barcode, "cc", "0.0031", 1)
+    currents = []
+    for second in range(30):
+        await bench.clock.sleep(1.0)
+        unit.total += 1.0
+        unit.store(3.14e-3, second + 1.0, 3.14e-3 * (second + 1.0))
+        currents.append((await driver.progress()).reading.current)
+    assert set(currents) == {3.14e-3}
+    assert bench.server.count("download") == 3
+    assert len(await driver.collect()) == 30
+    # One that rounds to something else is asked for at once.
+    unit.current = "0.0029"
+    unit.store(2.86e-3, 31.0, 0.1)
+    await bench.clock.sleep(1.0)
+    unit.total += 1.0
+    assert (await driver.progress()).reading.current == 2.86e-3

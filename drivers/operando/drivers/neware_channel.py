@@ -78,6 +78,9 @@ REFRESH: Final = 5.0
 STOOD_STILL: Final = 10.0
 """s by which a test's clock may fall behind, for the same reason."""
 
+FINE_FOR: Final = 10.0
+"""s for which a stored current of a step on board stands for the live one that it rounds to."""
+
 FIRST_ROW: Final = 5.0
 """s into a step within which its first stored row should be there. ASSUMPTION."""
 
@@ -185,6 +188,7 @@ class BTSChannel:
         self._identity: Identity | None = None
         self._next_row = 0
         self._row: StoredRow | None = None
+        self._row_at = -math.inf
         self._reel: Reel | None = None
 
     # Connection and identity ---------------------------------------------------------------
@@ -427,14 +431,26 @@ class BTSChannel:
         coarse = live.decimals <= 4 and abs(live.current) < FINE * RESOLUTION
         if not (coarse and self._settings.fine_current):
             return live.current
-        await self._fetch()
+        now = self._clock.now()
+        # Of steps on board every row is stored in the end: live values need no row each.
+        if self._reel is None or self._near(live) is None or now - self._row_at > FINE_FOR:
+            await self._fetch()
+            self._row_at = now
         row = self._row
         if row is not None and (row.step, row.cycle) == (live.step, live.cycle):
-            near = abs(row.current - live.current) <= 0.5 * RESOLUTION * (1.0 + 1e-6)
-            return row.current if near else live.current
+            near = self._near(live)
+            return live.current if near is None else near
         # Nothing of this step is stored yet. Rounded, a small current may look like none.
         wait = max(FIRST_ROW, 3.0 * self._settings.record_every)
         return math.nan if live.step_time < wait else live.current
+
+    def _near(self, live: Live) -> float | None:
+        """The current of the newest row, if it is of the same step and rounds to the live one."""
+        row = self._row
+        if row is None or (row.step, row.cycle) != (live.step, live.cycle):
+            return None
+        near = abs(row.current - live.current) <= 0.5 * RESOLUTION * (1.0 + 1e-6)
+        return row.current if near else None
 
     async def _fetch(self) -> None:
         """Take the rows that were stored since the last look; the newest counts."""
