@@ -411,3 +411,22 @@ def test_a_cell_that_nobody_has_looked_at_is_not_sent_on_board(lab: Lab) -> None
     run = lab.run(abort, recipe=outside + unchecked)
     assert run.result.state is RunState.ABORTED, run.result.reason
     assert set(Record.open(run.folder).samples()["origin"]) == {"poll"}
+
+
+@pytest.mark.parametrize("what", ["pause", "abort"])
+def test_a_late_server_makes_no_trip_of_a_pause_or_an_abort(lab: Lab, what: str) -> None:
+    """It takes seconds until the circuit has been read back open, and nothing is read meanwhile."""
+
+    async def interrupt(engine: Engine, clock: Clock) -> None:
+        await clock.sleep(1439.0)
+        runner = engine.runners["A1"]
+        if what == "abort":
+            runner.abort("enough")
+            return
+        runner.pause()
+        await clock.sleep(60.0)
+        runner.resume()
+
+    run = lab.run(interrupt, options="refresh = 5.0, row_lag = 6.0")
+    wanted = RunState.ABORTED if what == "abort" else RunState.COMPLETED
+    assert run.result.state is wanted, run.result.reason

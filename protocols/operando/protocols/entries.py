@@ -10,6 +10,7 @@ from dataclasses import replace
 from operando.instruments.errors import OperandoError, RecordError
 from operando.instruments.limits import Firing
 from operando.instruments.recorder import JSON
+from operando.instruments.samples import AuxReading
 from operando.protocols.protocol import Outcome
 from operando.protocols.steps import Step, describe, step_hash
 from operando.protocols.tally import Tally
@@ -22,6 +23,14 @@ WENT_OFF = (
     "the instrument's output went off although it had been on: its protection, its front panel "
     "or program, an interlock or a loss of power. Look at the instrument before going on."
 )
+
+
+def beyond_range(reading: AuxReading) -> str:
+    """What a limit makes of a sensor that reports overload."""
+    return (
+        f"{reading.source} reports overload: {reading.quantity} is beyond its range, and a limit "
+        "watches it"
+    )
 
 
 def started_entry(step: Step, tally: Tally) -> dict[str, JSON]:

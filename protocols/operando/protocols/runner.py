@@ -31,6 +31,7 @@ from operando.protocols.actuators import VERIFIED, Actuators, OnActuator
 from operando.protocols.entries import (
     OUT_OF_RANGE,
     WENT_OFF,
+    beyond_range,
     cut_short_entry,
     ended_entry,
     gap_entry,
@@ -246,7 +247,11 @@ class Runner:
             for name, monitor in self._channel.monitors.items()
         }
         if self._settings.limits:
-            watching = self._limits.watch(lambda: self.state is RunState.RUNNING, self.on_crash)
+            # On the way to an open circuit nothing is read, and nothing is stale.
+            watching = self._limits.watch(
+                lambda: self.state is RunState.RUNNING and not self._interrupted.is_set(),
+                self.on_crash,
+            )
             self._watchers[""] = asyncio.create_task(watching)
 
     async def _stop_watching(self, *names: str) -> None:
@@ -430,11 +435,7 @@ class Runner:
         tally = self.tally
         tally.take_aux(reading)
         if reading.status is Status.OVERLOAD and self._limits.acts_on(reading.quantity):
-            self._interrupt(
-                RunState.TRIPPED,
-                f"{reading.source} reports overload: {reading.quantity} is beyond its range, and a "
-                "limit watches it",
-            )
+            self._interrupt(RunState.TRIPPED, beyond_range(reading))
             tally.record_aux(reading)
             return
         if self._limits.update(reading.time - tally.start, (reading.quantity,)):
@@ -528,8 +529,7 @@ class Runner:
 
     async def _finish(self) -> RunResult:
         problems = await self._make_all_safe()
-        unsafe = self._output_may_be_on
-        tally, now = self.tally, self._clock.now()
+        unsafe, tally, now = self._output_may_be_on, self.tally, self._clock.now()
         await self._stop_watching(*self._watchers)
         if self._interruption is not None and self._interruption[0] in FINAL:
             self.state, self.reason = self._interruption
