@@ -127,6 +127,7 @@ def test_a_source_meter_that_hangs_is_reported_as_not_verified_and_off_once_it_a
     bench: Bench,
 ) -> None:
     with bench.start() as run:
+        watchdog = watchdog_of(run)
         bench.process.inject("smu1", "silence")
         code, out, _ = run.wait()
         result = summary(out)
@@ -136,6 +137,7 @@ def test_a_source_meter_that_hangs_is_reported_as_not_verified_and_off_once_it_a
         # The run could not switch it off. The watchdog still guards it and goes on trying.
         bench.process.inject("smu1", "none")
         bench.relay_opens_within(WATCHDOG_TIME)
+        wait_until(lambda: has_ended(watchdog))  # it reads back before it goes
 
 
 def watchdog_of(run: RunProcess) -> int:
