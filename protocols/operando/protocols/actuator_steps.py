@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from operando.instruments.conditions import Condition, Live, Operand
 from operando.instruments.errors import BadInputError
-from operando.instruments.roles import OpenCircuit, SetPoint
 from operando.instruments.words import quantity_words
+from operando.protocols.steps import AtRest
 
 CHAMBER_TEMPERATURE = Live("chamber_temperature")
 
@@ -29,28 +29,8 @@ def within(operand: Operand, value: float, tolerance: float) -> Condition:
     return (operand >= value - tolerance) & (operand <= value + tolerance)
 
 
-class _AtRest:
-    """What such a step is to the cell: open circuit, voltage watched."""
-
-    __slots__ = ()
-
-    @property
-    def direction(self) -> int:
-        """No current is driven."""
-        return 0
-
-    @property
-    def cutoff(self) -> Condition | None:
-        """A rest has no hardware cut-off."""
-        return None
-
-    def setpoint(self, voltage_limit: float) -> SetPoint:
-        """Zero current within the voltage limit (V, magnitude)."""
-        return OpenCircuit(voltage_limit)
-
-
 @dataclass(frozen=True, slots=True)
-class HoldTemperature(_AtRest):
+class HoldTemperature(AtRest):
     """The channel's temperature controller holds a temperature from now on; the cell rests.
 
     temperature: K. until: when the protocol goes on, such as
@@ -82,7 +62,7 @@ class HoldTemperature(_AtRest):
 
 
 @dataclass(frozen=True, slots=True)
-class HoldPressure(_AtRest):
+class HoldPressure(AtRest):
     """The channel's pressure controller holds a stack pressure from now on; the cell rests.
 
     pressure: Pa. slew: Pa/s, magnitude, both ways. maximum: Pa, never exceeded on the way. until:

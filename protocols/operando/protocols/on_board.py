@@ -21,9 +21,12 @@ from operando.protocols.actuator_steps import ActuatorStep
 from operando.protocols.entries import gap_entry
 from operando.protocols.protocol import Outcome
 from operando.protocols.run import RunSettings, current_bound
-from operando.protocols.sheet import OUT_OF_SIGHT
 from operando.protocols.steps import Rest, Step
 from operando.protocols.tally import Tally
+
+OUT_OF_SIGHT: Final = 300.0
+"""s for which steps may go on on board unseen, within the bounds that they carry and the patience
+of the run's other limits. Then the run ends and the instrument is pursued until it is off."""
 
 COLLECTED: Final = 60.0
 """s between two downloads while a step goes on, so that little is left to fetch at its end."""

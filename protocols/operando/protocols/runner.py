@@ -281,17 +281,16 @@ class Runner:
 
     async def _group(self, steps: Sequence[Step]) -> Outcome:
         """Carry steps out, on board as far as that goes; the outcome of the last."""
-        schedule = on_board(
-            self._channel.potentiostat, steps, self._rest_limit, self._settings, self._clock, self
-        )
-        if schedule is not None:
+        potentiostat, limit = self._channel.potentiostat, self._rest_limit
+        while steps and (
+            schedule := on_board(potentiostat, steps, limit, self._settings, self._clock, self)
+        ):
             await self._look_on(schedule, steps[0])
             if schedule.over and schedule.outcome is not None:
                 return schedule.outcome
             # Interrupted: the rest of that step by software, and those behind it as a group again.
             outcome = await self._step(steps[schedule.ended], begun=True)
-            behind = steps[schedule.ended + 1 :]
-            return await self._group(behind) if behind else outcome
+            steps = steps[schedule.ended + 1 :]
         for step in steps:
             outcome = await self._step(step)
         return outcome

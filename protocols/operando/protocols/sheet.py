@@ -24,6 +24,7 @@ from operando.instruments.limits import STALE_AFTER, Action, Limit
 from operando.instruments.quantities import format_quantity
 from operando.instruments.roles import Protection
 from operando.instruments.words import condition_words, quantity_words
+from operando.protocols.on_board import OUT_OF_SIGHT
 from operando.protocols.tally import ELECTRICAL
 
 EVENT_LOOP_DELAY = 0.010
@@ -39,10 +40,6 @@ recipe overrides them."""
 
 AT_THE_END = "the run has ended, however it ended"
 """When a chamber or press that a run has driven is brought into its safe state."""
-
-OUT_OF_SIGHT = 300.0
-"""s for which steps may go on on board unseen, within the bounds that they carry and the patience
-of the run's other limits. Then the run ends and the instrument is pursued until it is off."""
 
 DEFAULT_MARK = " (default)"
 """Ends the name of a limit that is added by itself."""

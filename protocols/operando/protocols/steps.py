@@ -54,13 +54,10 @@ class Step(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Open circuit, voltage watched."""
+class AtRest:
+    """What a step is to the cell that drives no current: open circuit, voltage watched."""
 
-    until: tuple[Condition, ...]
-    label: str = "rest"
-    cycle: int = 0
+    __slots__ = ()
 
     @property
     def direction(self) -> int:
@@ -75,6 +72,15 @@ class Rest:
     def setpoint(self, voltage_limit: float) -> SetPoint:
         """Zero current within the voltage limit (V, magnitude)."""
         return OpenCircuit(voltage_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Rest(AtRest):
+    """Open circuit, voltage watched."""
+
+    until: tuple[Condition, ...]
+    label: str = "rest"
+    cycle: int = 0
 
 
 @dataclass(frozen=True, slots=True)
