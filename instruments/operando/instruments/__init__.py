@@ -59,6 +59,7 @@ from operando.instruments.errors import (
     WrongInstrumentError,
 )
 from operando.instruments.evaluators import Evaluator
+from operando.instruments.histories import Dose, Fall
 from operando.instruments.limits import (
     STALE_AFTER,
     Action,
@@ -85,7 +86,9 @@ from operando.instruments.quantities import (
     CoulombsPerKilogram,
     CoulombsPerSquareMetre,
     CRate,
+    CRates,
     Fraction,
+    Fractions,
     Hertz,
     Joules,
     KelvinDifference,
@@ -206,6 +209,7 @@ __all__ = [
     "BadInputError",
     "Bench",
     "CRate",
+    "CRates",
     "Capabilities",
     "Cause",
     "CellEntry",
@@ -219,12 +223,15 @@ __all__ = [
     "CoulombsPerSquareMetre",
     "Cycler",
     "Dimension",
+    "Dose",
     "DriverInfo",
     "Entry",
     "Evaluator",
     "Expect",
+    "Fall",
     "Firing",
     "Fraction",
+    "Fractions",
     "Framing",
     "Galvanostatic",
     "GarbledReplyError",

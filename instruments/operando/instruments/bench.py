@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,17 @@ class SimulatedEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Calibration:
+    """`calibration` of an instrument, as its certificate says.
+
+    due: day on which the next one is due, None when that is not stated. certificate: its number.
+    """
+
+    due: datetime.date | None = None
+    certificate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class InstrumentEntry:
     """`[instruments.NAME]`. where: "bench.toml line 12", for messages.
 
@@ -38,6 +50,7 @@ class InstrumentEntry:
     expect: Expect = field(default_factory=Expect)
     settings: Mapping[str, object] = field(default_factory=dict)
     simulated: SimulatedEntry | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,7 @@ class CellEntry:
     capacity: C (ampere seconds) that 1C refers to, 0.0 when unknown. active_mass: kg, 0.0 when
     unknown. area: electrode area in m2, 0.0 when unknown. one_c: how 1C was defined, in words.
     voltage_range: V, between which the cell may be; no window, set-point or limit lies beyond it.
+    chemistry: what it is made of, by a name that `operando.protocols` knows; empty when not stated.
     metadata: everything else that was written, for the record.
     preset, seed, room: only read by simulation; the cell has the temperature of its room.
     """
@@ -82,6 +96,7 @@ class CellEntry:
     area: float = 0.0
     one_c: str = ""
     voltage_range: tuple[float, float] = PLAUSIBLE_VOLTAGES
+    chemistry: str = ""
     preset: str = ""
     seed: int = 0
     room: str = ""
@@ -103,7 +118,10 @@ class RoomEntry:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A whole bench. path: the file it came from. speed: laboratory s a wall s, 1.0 is real."""
+    """A whole bench. path: the file it came from. speed: laboratory s a wall s, 1.0 is real.
+
+    scripts: folder of the protocol scripts that are offered with the installed protocols.
+    """
 
     path: Path
     speed: float
@@ -111,3 +129,4 @@ class Bench:
     channels: Mapping[str, ChannelEntry]
     cells: Mapping[str, CellEntry]
     rooms: Mapping[str, RoomEntry] = field(default_factory=dict)
+    scripts: Path | None = None

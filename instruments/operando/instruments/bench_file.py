@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from operando.instruments.addresses import Address, parse_address
 from operando.instruments.bench import (
     PLAUSIBLE_VOLTAGES,
     Bench,
+    Calibration,
     CellEntry,
     ChannelEntry,
     InstrumentEntry,
@@ -29,8 +31,10 @@ FASTEST = 1000.0
 """Largest factor of scaled time."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_TABLES = ("clock", "instruments", "channels", "cells", "rooms", "protocols")
 _HOUR = 3600.0
 _SIMULATED = ("cell", "faults", "room")
+_INSTRUMENT = ("driver", "address", "expect", "settings", "simulated", "calibration")
 
 
 def load_bench(path: Path | str) -> Bench:
@@ -41,7 +45,7 @@ def load_bench(path: Path | str) -> Bench:
 
 def parse_bench(document: TomlDocument) -> Bench:
     """Check a bench file that was read. Raises BadInputError."""
-    root = Section(document, (), ("clock", "instruments", "channels", "cells", "rooms"))
+    root = Section(document, (), _TABLES)
     speed = _speed(document)
     rooms = {name: _room(document, name) for name in _names(document, root, "rooms")}
     cells = {name: _cell(document, name, rooms) for name in _names(document, root, "cells")}
@@ -56,7 +60,8 @@ def parse_bench(document: TomlDocument) -> Bench:
         for name in _names(document, root, "channels")
     }
     _refuse_double_use(document, channels)
-    return Bench(document.path, speed, instruments, channels, cells, rooms)
+    scripts = _scripts(document)
+    return Bench(document.path, speed, instruments, channels, cells, rooms, scripts)
 
 
 def _names(document: TomlDocument, root: Section, table: str) -> list[str]:
@@ -77,6 +82,16 @@ def _speed(document: TomlDocument) -> float:
     return speed
 
 
+def _scripts(document: TomlDocument) -> Path | None:
+    table = Section(document, ("protocols",), ("folder",))
+    if not table.text("folder"):
+        return None
+    folder = document.path.parent / table.text("folder")
+    if not folder.is_dir():
+        raise table.error("folder", f"there is no folder {folder}; make it, or take this line out")
+    return folder
+
+
 def _instrument(
     document: TomlDocument,
     name: str,
@@ -84,7 +99,7 @@ def _instrument(
     rooms: Mapping[str, RoomEntry],
 ) -> InstrumentEntry:
     key = ("instruments", name)
-    table = Section(document, key, ("driver", "address", "expect", "settings", "simulated"))
+    table = Section(document, key, _INSTRUMENT)
     if not table.text("driver"):
         raise table.missing("driver", 'driver = "keithley-2450"')
     if not table.text("address"):
@@ -100,7 +115,16 @@ def _instrument(
         expect=Expect(expect.text("serial"), expect.text("model"), expect.text("firmware")),
         settings=table.mapping("settings"),
         simulated=simulated,
+        calibration=_calibration(document, key),
     )
+
+
+def _calibration(document: TomlDocument, key: tuple[str, ...]) -> Calibration:
+    table = Section(document, (*key, "calibration"), ("due", "certificate"))
+    due = table.table.get("due")
+    if due is not None and (type(due) is not datetime.date):
+        raise table.error("due", f"write a day without quotes, such as 2027-01-31, not {due!r}")
+    return Calibration(due, table.text("certificate"))
 
 
 def _address(document: TomlDocument, table: Section) -> Address:
@@ -117,7 +141,7 @@ def _simulated(
     rooms: Mapping[str, RoomEntry],
 ) -> SimulatedEntry:
     key = (*key, "simulated")
-    written = Section(document, key[:-1], ("driver", "address", "expect", "settings", "simulated"))
+    written = Section(document, key[:-1], _INSTRUMENT)
     keys = list(written.mapping("simulated"))
     table = Section(document, key, keys)
     for name in keys:
@@ -133,7 +157,7 @@ def _simulated(
 
 
 def _room(document: TomlDocument, name: str) -> RoomEntry:
-    root = Section(document, (), ("clock", "instruments", "channels", "cells", "rooms"))
+    root = Section(document, (), _TABLES)
     written = root.mapping("rooms")[name]
     keys = list(written) if isinstance(written, Mapping) else []
     table = Section(document, ("rooms", name), ["kind", *keys])
@@ -310,8 +334,8 @@ def _refuse_double_use(document: TomlDocument, channels: Mapping[str, ChannelEnt
 
 
 _CELL = (
-    "capacity", "active_mass", "one_c", "area", "voltage_range", "preset", "seed", "room",
-    "metadata",
+    "capacity", "active_mass", "one_c", "area", "voltage_range", "chemistry", "preset", "seed",
+    "room", "metadata",
 )  # fmt: skip
 _HIGHEST = 100.0
 """Largest voltage of a cell, V: a range beyond it was hardly meant."""
@@ -330,6 +354,7 @@ def _cell(document: TomlDocument, name: str, rooms: Mapping[str, RoomEntry]) -> 
         area=area,
         one_c=words,
         voltage_range=_voltage_range(table),
+        chemistry=table.text("chemistry"),
         preset=table.text("preset"),
         seed=table.whole("seed"),
         room=_known_room(table, rooms),

@@ -41,6 +41,8 @@ class Capabilities:
     on_board: step kinds or limits that the instrument runs by itself, by name
         ("voltage cut-off", "current limit", "over-voltage protection").
     when_host_is_silent: what its output does when the computer dies.
+    bounds: what it keeps voltage and current within by itself, one sentence each: where that lies,
+        how late it acts, and whether it was read back. Levels that follow the run are in words.
     """
 
     voltage: tuple[float, float] | None = None
@@ -53,3 +55,4 @@ class Capabilities:
     off_time: float = 0.0
     on_board: frozenset[str] = field(default_factory=frozenset)
     when_host_is_silent: WhenHostIsSilent = WhenHostIsSilent.UNKNOWN
+    bounds: tuple[str, ...] = ()

@@ -6,9 +6,11 @@ held       = single [ "for" time ]
 single     = "(" condition ")" | comparison
 comparison = operand compare bound | bound compare operand
 compare    = ">=" | "<=" | ">" | "<"
-operand    = quantity | "abs" "(" operand ")" | slope
+operand    = quantity | "abs" "(" operand ")" | slope | fall | dose
 slope      = ( "dV/dt" | "dI/dt" | "dP/dt" | "dT/dt" | "dQ/dt" | "d(" quantity ")/dt" )
              "over" time
+fall       = "fall" "of" "abs" "(" quantity ")" [ "after" time ]
+dose       = "dose" "of" quantity [ "above" bound ]
 bound      = a number with a unit, or a C-rate
 """
 
@@ -29,10 +31,12 @@ from operando.instruments.conditions import (
     Magnitude,
     Operand,
     Operator,
+    Per,
     Slope,
     resolve_bound,
 )
 from operando.instruments.errors import BadInputError
+from operando.instruments.histories import Dose, Fall
 
 MAXIMUM_LENGTH = 2000
 """Longest text of a condition, characters."""
@@ -47,7 +51,7 @@ _TOKEN = re.compile(
     r"|(?P<wrong>==|!=|=|&&?|\|\|?)"
     r"|(?P<sign>[()/*·^+−-])"
 )
-_KEYWORDS = frozenset(("and", "or", "for", "over", "abs"))
+_KEYWORDS = frozenset(("and", "or", "for", "over", "abs", "fall", "dose", "of", "after", "above"))
 _REMEDIES = {
     "=": "measured values are never exactly equal; use >= or <=",
     "&": "write `and`",
@@ -226,9 +230,13 @@ class Parser:
             self._depth -= 1
             self._expect(")")
             return Magnitude(operand)
+        token = self._token
+        if self._take("fall"):
+            return self._fall(token)
+        if self._take("dose"):
+            return self._dose(token)
         if self._kind != "word":
             self._unexpected("the name of a quantity, such as voltage")
-        token = self._token
         following = self._tokens[self._at + 1].text
         if following == "/" and (token.text in _SLOPES or self._tokens[self._at + 2].text == "dt"):
             if token.text not in _SLOPES:
@@ -266,6 +274,42 @@ class Parser:
             return Slope(name, window)
         except BadInputError as error:
             self._fail(str(error), token.start)
+
+    def _fall(self, token: _Token) -> Fall:
+        self._expect("of")
+        if not self._take("abs"):
+            self._fail("a fall is one of a magnitude: write fall of abs(voltage)")
+        self._expect("(")
+        named = self._live()
+        self._expect(")")
+        after = self._time("after") if self._take("after") else 0.0
+        try:
+            return Fall(named.name, after)
+        except BadInputError as error:
+            self._fail(str(error), token.start)
+
+    def _dose(self, token: _Token) -> Dose:
+        self._expect("of")
+        named = self._live()
+        above = None
+        if self._take("above"):
+            at = self._token.start
+            if not self._is_bound():
+                self._unexpected(f"a value with a unit, which {named} must exceed to count")
+            above = self._threshold(named, at)
+        try:
+            return Dose(named.name, above)
+        except BadInputError as error:
+            self._fail(str(error), token.start)
+
+    def _threshold(self, named: Live, at: int) -> float:
+        try:
+            value, per = resolve_bound(named, self._bound_text())
+        except BadInputError as error:
+            self._fail(str(error), at)
+        if per is not Per.NOTHING:
+            self._fail(f"a value per {per.value} cannot be a threshold", at)
+        return value
 
     def _time(self, keyword: str) -> float:
         at = self._token.start

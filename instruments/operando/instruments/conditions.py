@@ -4,10 +4,12 @@
     abs(current) <= C/20
     pressure > 8 MPa for 5 s
     abs(dV/dt over 60 s) < 0.1 mV/min
+    dose of h2o > 5 ppm h
 
 In Python the same values are built from `VOLTAGE >= 4.25`, `abs(CURRENT) <= "C/20"`,
-`(PRESSURE > 8e6).held(5.0)`, `VOLTAGE.slope(60.0)`, `&` and `|`. A condition is a frozen value:
-equal ones compare equal, `str` gives canonical text, and `parse(str(condition)) == condition`.
+`(PRESSURE > 8e6).held(5.0)`, `VOLTAGE.slope(60.0)`, `H2O.dose()`, `&` and `|`. A condition is a
+frozen value: equal ones compare equal, `str` gives canonical text, and
+`parse(str(condition)) == condition`.
 
 A comparison with NaN is false, so an invalid reading never ends a step.
 """
@@ -19,7 +21,7 @@ import enum
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from operando.instruments import units
 from operando.instruments.errors import BadInputError
@@ -35,6 +37,9 @@ from operando.instruments.evaluators import (
 )
 from operando.instruments.quantities import ALIASES, QUANTITIES
 from operando.instruments.units import Dimension
+
+if TYPE_CHECKING:
+    from operando.instruments.histories import Dose, Fall
 
 
 class Operator(enum.Enum):
@@ -172,6 +177,11 @@ class Operand:
         """Whether a bound in degC would be meaningless."""
         return True
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Units that a bound is written in; none are those of its dimension."""
+        return ()
+
     def _compile(self, compiler: Compiler) -> Callable[..., float] | str:
         raise NotImplementedError
 
@@ -218,6 +228,19 @@ class Live(Operand):
         """Its time derivative, least squares over the last `window` (s, or "60 s")."""
         return Slope(self.name, _seconds(window))
 
+    def fall(self, after: float | str = 0.0) -> Fall:
+        """Share by which its magnitude lies below its highest since `after` (s) into the step."""
+        from operando.instruments.histories import Fall
+
+        return Fall(self.name, _seconds(after))
+
+    def dose(self, above: float | str | None = None) -> Dose:
+        """Its time integral since the step or run began, or that of what exceeds `above` (SI)."""
+        from operando.instruments.histories import Dose
+
+        level = resolve_bound(self, above)[0] if isinstance(above, str) else above
+        return Dose(self.name, level)
+
     def _compile(self, compiler: Compiler) -> str:
         return self.name
 
@@ -250,6 +273,10 @@ class Magnitude(Operand):
     @property
     def difference(self) -> bool:
         return self.operand.difference
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return self.operand.symbols
 
     def _compile(self, compiler: Compiler) -> Callable[..., float] | str:
         return self.operand._compile(compiler)
@@ -353,7 +380,10 @@ class Comparison(Condition):
         if dimension is None:
             bound = f"{self.bound:g}" if float(f"{self.bound:g}") == self.bound else str(self.bound)
         else:
-            bound = units.exact_text(self.bound, dimension, difference=self.operand.difference)
+            operand = self.operand
+            bound = units.exact_text(
+                self.bound, dimension, difference=operand.difference, symbols=operand.symbols
+            )
         return f"{self.operand} {self.operator.value} {bound}"
 
 
@@ -487,6 +517,10 @@ def resolve_bound(operand: Operand, text: str) -> tuple[float, Per]:
         if not math.isfinite(value) or "_" in text:
             raise BadInputError(f'{operand} is a count; write a plain number, not "{text}"')
         return value, Per.NOTHING
+    if operand.symbols:
+        from operando.instruments.histories import read_dose
+
+        return read_dose(operand, dimension, text), Per.NOTHING
     try:
         measured = units.parse_measured(text)
     except BadInputError as error:

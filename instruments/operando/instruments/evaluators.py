@@ -249,3 +249,77 @@ def compile_slope(compiler: Compiler, name: str, window: float) -> Slope:
 
     compiler.resets.append(reset)
     return slope
+
+
+def compile_fall(compiler: Compiler, name: str, after: float) -> Slope:
+    """Share by which the magnitude lies below its highest; NaN while undefined.
+
+    after: s from the first valid sample for which nothing is looked at.
+    """
+    since: float | None = None
+    highest = 0.0
+    result = _NAN
+
+    def reset() -> None:
+        nonlocal since, highest, result
+        since, highest, result = None, 0.0, _NAN
+
+    def fall(
+        time: float, values: Mapping[str, float], new: Collection[str] | None = None, /
+    ) -> float:
+        nonlocal since, highest, result
+        if new is not None and name not in new:
+            return result
+        value = abs(values.get(name, _NAN))
+        if not isfinite(value):
+            result = _NAN
+            return result
+        if since is None:
+            since = time
+        if time - since < after - 5e-10:
+            return result
+        highest = max(highest, value)
+        result = 1.0 - value / highest if highest > 0.0 else _NAN
+        return result
+
+    compiler.resets.append(reset)
+    return fall
+
+
+def compile_dose(name: str, above: float | None) -> Slope:
+    """Time integral of a quantity, or of what exceeds `above`; NaN while undefined.
+
+    No reset forgets it: a pause stops no exposure.
+    """
+    last_time = last_value = total = 0.0
+    begun = False
+    result = _NAN
+
+    def dose(
+        time: float, values: Mapping[str, float], new: Collection[str] | None = None, /
+    ) -> float:
+        nonlocal last_time, last_value, total, begun, result
+        if new is not None and name not in new:
+            return result
+        value = values.get(name, _NAN)
+        if not isfinite(value):
+            result = _NAN
+            return result
+        if above is not None:
+            value -= above
+        if begun and time > last_time:
+            total += (time - last_time) * _mean(last_value, value, above is not None)
+        if not begun or time > last_time:
+            begun, last_time, last_value = True, time, value
+        result = total
+        return result
+
+    return dose
+
+
+def _mean(begin: float, end: float, positive: bool) -> float:
+    """Mean over a straight line between two values, or over what of it is positive."""
+    low, high = min(begin, end), max(begin, end)
+    if not positive or low >= 0.0:
+        return 0.5 * begin + 0.5 * end
+    return 0.0 if high <= 0.0 else 0.5 * high * (high / (high - low))

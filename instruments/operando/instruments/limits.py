@@ -169,6 +169,20 @@ class LimitMonitor:
                 found[watch.limit.name] = min(starts) + watch.limit.grace
         return found
 
+    def exchange(self, limit: Limit) -> Limit:
+        """Watch a limit instead of the one of its name, from now on; the one that it replaces.
+
+        Raises BadInputError when there is none, or that has tripped.
+        """
+        for place, watch in enumerate(self._watches):
+            if watch.limit.name == limit.name:
+                if watch.latched:
+                    raise BadInputError(f'limit "{limit.name}" has tripped; it is not changed now')
+                self._watches[place] = _Watch(limit)
+                return watch.limit
+        known = ", ".join(one.name for one in self.limits) or "none"
+        raise BadInputError(f'there is no limit "{limit.name}"; there are: {known}')
+
     def update(
         self, time: float, values: Mapping[str, float], new: Collection[str] | None = None
     ) -> list[Firing]:

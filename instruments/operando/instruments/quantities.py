@@ -25,10 +25,12 @@ __all__ = [
     "AmperesPerSecond",
     "AmperesPerSquareMetre",
     "CRate",
+    "CRates",
     "Coulombs",
     "CoulombsPerKilogram",
     "CoulombsPerSquareMetre",
     "Fraction",
+    "Fractions",
     "Hertz",
     "Joules",
     "KelvinDifference",
@@ -179,7 +181,7 @@ CoulombsPerSquareMetre = Annotated[float, Quantity("As/m2", "an areal capacity",
 CoulombsPerKilogram = Annotated[float, Quantity("As/kg", "a specific capacity", "200 mAh/g")]
 
 
-def _two(value: object) -> object:
+def _parts(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
@@ -193,8 +195,12 @@ def _rising(window: tuple[float, float]) -> tuple[float, float]:
     return window
 
 
-Voltages = Annotated[tuple[Volts, Volts], BeforeValidator(_two), AfterValidator(_rising)]
+Voltages = Annotated[tuple[Volts, Volts], BeforeValidator(_parts), AfterValidator(_rising)]
 """Lower and upper voltage, V. From the command line: "2.5 V, 4.25 V"."""
+CRates = Annotated[tuple[CRate, ...], BeforeValidator(_parts)]
+"""C-rates in 1/s, in their order; from the command line: "0.1C, 0.2C". None at all is allowed."""
+Fractions = Annotated[tuple[Fraction, ...], BeforeValidator(_parts)]
+"""Fractions in their order; from the command line: "80 %, 50 %"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +230,7 @@ QUANTITIES: Mapping[str, LiveQuantity] = dict(
         _live("step_charge", "As", "net charge of the step, positive charges", "current"),
         _live("power", "W", "voltage times current", "voltage", "current"),
         _live("energy", "J", "net energy of the run", "voltage", "current"),
+        _live("residual", "V", "measured minus predicted voltage", "voltage"),
         _live("elapsed", "s", "time since the step began, pauses excluded"),
         _live("time", "s", "time since the run began"),
         _live("cycle", "", "number of the cycle, from 1"),

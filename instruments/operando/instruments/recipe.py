@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,6 @@ from operando.instruments.quantities import QUANTITIES, Quantity
 from operando.instruments.toml_text import Section, TomlDocument
 
 _EVERY = Quantity("s", "a time", "10 s", lowest=0.0)
-_VOLTAGE = Quantity("V", "a voltage", "2.3 V")
 _INTERVAL = Quantity("s", "a time", "1 s", lowest=0.0, above=True)
 
 
@@ -36,22 +36,77 @@ class Poll:
     """How often instruments are asked. interval: s between two polls.
 
     instruments: interval in s of instruments by their names on the bench, where it differs.
+    together: names of those that are read at the same moments as the potentiostat.
     """
 
     interval: float = 1.0
     instruments: Mapping[str, float] = field(default_factory=dict)
+    together: tuple[str, ...] = ()
 
     def of(self, instrument: str) -> float:
         """Interval of one instrument, s."""
         return self.instruments.get(instrument, self.interval)
 
 
+_RANGES = {
+    "open_circuit": (Quantity("V", "a voltage", "2.3 V"), '["2.3 V", "3.0 V"]', "voltage"),
+    "contact": (
+        Quantity("ohm", "a resistance", "35 ohm", lowest=0.0, above=True),
+        '["1 ohm", "200 ohm"]',
+        "resistance",
+    ),
+    "pressure": (Quantity("Pa", "a pressure", "5 MPa"), '["3 MPa", "8 MPa"]', "pressure"),
+}
+_BOUNDS = {
+    "o2": Quantity("1", "a mole fraction", "1 ppm", lowest=0.0, above=True),
+    "h2o": Quantity("1", "a mole fraction", "1 ppm", lowest=0.0, above=True),
+    "dew_point": Quantity(
+        "K", "a temperature", "-60 degC", lowest=0.0, above=True, numbers=(100.0, math.inf)
+    ),
+}
+
+CHECKS = (
+    "calibration",
+    "disk",
+    "clock",
+    "readings",
+    "o2",
+    "h2o",
+    "dew_point",
+    "pressure",
+    "connection",
+    "polarity",
+    "open_circuit",
+    "contact",
+)
+"""Names of what is looked at before the first step, in the order in which it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What must be found before the first step, `[preflight]`. None: asked by nobody.
+
+    open_circuit: V, lowest and highest voltage of the cell at rest; None leaves them to the
+    chemistry of the cell or to the protocol's window. contact: ohm, lowest and highest real part
+    of a short spectrum. pressure: Pa, lowest and highest stack pressure. o2, h2o: highest mole
+    fractions, dew_point: K, highest. override: why a problem of a check does not keep the run
+    from starting, by the name of the check, see `CHECKS`.
+    """
+
+    open_circuit: tuple[float, float] | None = None
+    contact: tuple[float, float] | None = None
+    pressure: tuple[float, float] | None = None
+    o2: float | None = None
+    h2o: float | None = None
+    dew_point: float | None = None
+    override: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What to run. path: the file it came from. protocol: entry point of its protocol.
 
-    open_circuit: voltages (V) between which the cell must be found before the first step; None
-    leaves them to the protocol's window. check_open_circuit: whether that is looked at.
+    preflight: what must be found before the first step.
     parameters: as written; `arguments` validates them. source: text of the file, for the manifest.
     lines: line of each key in it.
     """
@@ -62,8 +117,7 @@ class Recipe:
     limits: tuple[Limit, ...] = ()
     record: RecordConditions = field(default_factory=RecordConditions)
     poll: Poll = field(default_factory=Poll)
-    open_circuit: tuple[float, float] | None = None
-    check_open_circuit: bool = True
+    preflight: Preflight = field(default_factory=Preflight)
     title: str = ""
     notes: str = ""
     source: str = ""
@@ -104,7 +158,6 @@ def _recipe(document: TomlDocument) -> Recipe:
     limits = parse_limits(
         root.mapping("limits"), lambda key: document.label("limits", *key.split(".", 1))
     )
-    open_circuit, check = _preflight(document)
     return Recipe(
         path=document.path,
         protocol=root.text("protocol"),
@@ -112,8 +165,7 @@ def _recipe(document: TomlDocument) -> Recipe:
         limits=limits,
         record=_record(document),
         poll=_poll(document),
-        open_circuit=open_circuit,
-        check_open_circuit=check,
+        preflight=_preflight(document),
         title=root.text("title"),
         notes=root.text("notes"),
         source=document.source,
@@ -139,32 +191,59 @@ def _record(document: TomlDocument) -> RecordConditions:
 
 
 def _poll(document: TomlDocument) -> Poll:
-    table = Section(document, ("poll",), ("interval", "instruments"))
+    table = Section(document, ("poll",), ("interval", "instruments", "together"))
     own = Section(document, ("poll", "instruments"), table.mapping("instruments"))
     return Poll(
         table.quantity("interval", _INTERVAL, 1.0),
         {name: own.quantity(name, _INTERVAL, 1.0) for name in own.table},
+        _names(table, "together"),
     )
 
 
-def _preflight(document: TomlDocument) -> tuple[tuple[float, float] | None, bool]:
-    table = Section(document, ("preflight",), ("open_circuit", "check_open_circuit"))
-    check = table.table.get("check_open_circuit", True)
-    if not isinstance(check, bool):
-        raise table.error("check_open_circuit", f"must be true or false, found {check!r}")
-    if "open_circuit" not in table:
-        return None, check
-    if not check:
-        raise table.error("open_circuit", "stands beside check_open_circuit = false; take one out")
-    written = table.table["open_circuit"]
+def _names(table: Section, key: str) -> tuple[str, ...]:
+    """A list of names of instruments."""
+    written = table.table.get(key, [])
+    if not isinstance(written, list) or not all(isinstance(name, str) for name in written):
+        raise table.error(key, f'write names of instruments, ["load1"], not {written!r}')
+    return tuple(written)
+
+
+def _preflight(document: TomlDocument) -> Preflight:
+    table = Section(document, ("preflight",), (*_RANGES, *_BOUNDS, "override"))
+    written = table.mapping("override")
+    own = Section(document, ("preflight", "override"), CHECKS)
+    override: dict[str, str] = {}
+    for name in written:
+        override[name] = own.text(name).strip()
+        if not override[name]:
+            raise own.error(name, 'say why, such as "the cell is discharged on purpose"')
+    bounds = {
+        name: table.quantity(name, quantity, 0.0) if name in table else None
+        for name, quantity in _BOUNDS.items()
+    }
+    return Preflight(
+        open_circuit=_range(table, "open_circuit"),
+        contact=_range(table, "contact"),
+        pressure=_range(table, "pressure"),
+        o2=bounds["o2"],
+        h2o=bounds["h2o"],
+        dew_point=bounds["dew_point"],
+        override=override,
+    )
+
+
+def _range(table: Section, name: str) -> tuple[float, float] | None:
+    """A lower and an upper bound of one kind."""
+    if name not in table:
+        return None
+    kind, example, word = _RANGES[name]
+    written = table.table[name]
     if not isinstance(written, list) or len(written) != 2:
-        raise table.error(
-            "open_circuit", f'write two voltages, ["2.3 V", "3.0 V"], not {written!r}'
-        )
+        raise table.error(name, f"write two {word}s, {example}, not {written!r}")
     try:
-        low, high = (_VOLTAGE.parse(value) for value in written)
+        low, high = (kind.parse(value) for value in written)
     except BadInputError as error:
-        raise table.error("open_circuit", str(error)) from None
+        raise table.error(name, str(error)) from None
     if not low < high:
-        raise table.error("open_circuit", f"the lower voltage comes first, found {written!r}")
-    return (low, high), check
+        raise table.error(name, f"the lower {word} comes first, found {written!r}")
+    return low, high

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from typing import Protocol, TypeAlias
 
-from operando.instruments.samples import AuxReading, Sample
+from operando.instruments.samples import AuxReading, Sample, SpectrumRow
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -43,6 +43,10 @@ class Recorder(Protocol):
 
     def aux(self, reading: AuxReading) -> None:
         """Take one reading of another instrument, time relative to the start of the run."""
+        ...
+
+    def spectrum(self, row: SpectrumRow) -> None:
+        """Take one point of a spectrum. Raises RecordError if writing failed."""
         ...
 
     def check(self) -> None:

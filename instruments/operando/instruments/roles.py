@@ -140,6 +140,16 @@ class Potentiostat(Instrument, Protocol):
 
 
 @runtime_checkable
+class TellsSwitching(Protocol):
+    """A potentiostat whose `apply` takes a while, and that knows when it switched meanwhile."""
+
+    @property
+    def switched(self) -> tuple[float, float]:
+        """Laboratory times (s) at which the set-point before ended and the present one began."""
+        ...
+
+
+@runtime_checkable
 class Cycler(Instrument, Protocol):
     """Runs whole schedules on board on one of its channels."""
 

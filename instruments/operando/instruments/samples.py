@@ -95,3 +95,25 @@ class Sample(NamedTuple):
     regulation: Regulation
     status: Status
     origin: Origin
+
+
+class SpectrumRow(NamedTuple):
+    """One row of a run's `spectra` table.
+
+    spectrum: running number of the spectrum in the run, from 1. point: from 1, in the order of
+    measuring. time: s since the start of the run. step_count, cycle: as in `Sample`. frequency:
+    Hz. real, imaginary: ohm, capacitive is negative. voltage, current: held meanwhile, V and A,
+    NaN where not told.
+    """
+
+    spectrum: int
+    point: int
+    time: float
+    step_count: int
+    cycle: int
+    frequency: float
+    real: float
+    imaginary: float
+    voltage: float
+    current: float
+    status: Status

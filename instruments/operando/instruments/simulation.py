@@ -37,6 +37,10 @@ class Simulation(Protocol):
         """Stop serving and remove what was made for it (links to ptys)."""
         ...
 
+    def charges(self) -> Mapping[str, float]:
+        """True net charge that has passed each cell since it was assembled, C."""
+        ...
+
     def relays(self) -> Mapping[str, bool]:
         """True output relay of each instrument that has one: closed or not."""
         ...

@@ -356,15 +356,27 @@ def _base_text(dimension: Dimension) -> str:
     return "/".join(["*".join(over) or "1", *under])
 
 
-def exact_text(value: float, dimension: Dimension, *, difference: bool = False) -> str:
+def units_of(dimension: Dimension) -> tuple[str, ...]:
+    """Units that people write a dimension in."""
+    words = _WORDS.get(dimension)
+    return words.units if words else (_base_text(dimension),)
+
+
+def exact_text(
+    value: float,
+    dimension: Dimension,
+    *,
+    difference: bool = False,
+    symbols: tuple[str, ...] = (),
+) -> str:
     """The shortest readable text that `parse_measured` reads back as exactly `value` (SI).
 
-    difference: do not use degC. Raises BadInputError for a value beyond `LARGEST`.
+    difference: do not use degC. symbols: units to choose from instead of those of the dimension.
+    Raises BadInputError for a value beyond `LARGEST`.
     """
     if not abs(value) <= LARGEST:
         raise BadInputError(f"{value} cannot be written as a quantity")
-    words = _WORDS.get(dimension)
-    candidates = words.units if words else (_base_text(dimension),)
+    candidates = symbols or units_of(dimension)
     best: tuple[int, str] | None = None
     for symbol in candidates:
         unit = parse_unit(symbol)

@@ -16,10 +16,10 @@ from operando.instruments.conditions import (
     Comparison,
     Condition,
     Held,
+    Live,
     Magnitude,
     Operand,
     Operator,
-    Slope,
     parse,
 )
 from operando.instruments.errors import BadInputError
@@ -87,10 +87,7 @@ def _part(condition: Condition) -> str:
 
 def _comparison(condition: Comparison) -> str:
     dimension = condition._bound_dimension()
-    if dimension is None:
-        bound = f"{condition.bound:g}"
-    else:
-        bound = tidy(_bound(condition.bound, dimension, difference=condition.operand.difference))
+    bound = f"{condition.bound:g}" if dimension is None else tidy(_bound_of(condition, dimension))
     rising = condition.operator in (Operator.AT_LEAST, Operator.ABOVE)
     if condition.operand == ELAPSED and rising:
         return f"after {bound}"
@@ -100,9 +97,16 @@ def _comparison(condition: Comparison) -> str:
 def _operand(operand: Operand) -> str:
     if isinstance(operand, Magnitude):
         return f"|{_operand(operand.operand)}|"
-    if isinstance(operand, Slope):
+    if not isinstance(operand, Live):
         return str(operand)
     return QUANTITIES[operand.quantity].name.replace("_", " ")
+
+
+def _bound_of(condition: Comparison, dimension: Dimension) -> str:
+    operand = condition.operand
+    if operand.symbols:
+        return exact_text(condition.bound, dimension, difference=True, symbols=operand.symbols)
+    return _bound(condition.bound, dimension, difference=operand.difference)
 
 
 def _bound(value: float, dimension: Dimension, *, difference: bool) -> str:

@@ -10,6 +10,7 @@ from operando.records.reader import (
     JournalEntry,
     LimitEvent,
     Record,
+    Spectrum,
     Step,
     find_records,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Pyramid",
     "Record",
     "RecordView",
+    "Spectrum",
     "SqliteRecorder",
     "Step",
     "Verification",

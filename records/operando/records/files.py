@@ -38,12 +38,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 class WriterLock:
     """A file lock that the operating system drops when its owner dies.
 
-    Making it claims the folder: raises FileExistsError if the file is there already.
+    Making it claims the folder: raises FileExistsError if the file is there already. inherited:
+    take over the file of a writer that died, if there is one. Raises OSError if it lives.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, inherited: bool = False) -> None:
         self._path = path
-        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR
+        flags = os.O_CREAT | os.O_RDWR | (0 if inherited else os.O_EXCL)
         self._descriptor = os.open(path, flags, 0o644)
         try:
             # A reader that looks at this very moment holds the lock for an instant.
@@ -53,7 +54,10 @@ class WriterLock:
                 time.sleep(0.001)
             raise OSError(errno.EAGAIN, "the lock is held by another process", str(path))
         except OSError:
-            self.release()
+            if inherited:  # it is its owner's
+                os.close(self._descriptor)
+            else:
+                self.release()
             raise
 
     def release(self) -> None:

@@ -11,6 +11,8 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, get_args
 
@@ -90,6 +92,37 @@ class Step:
     def ended(self) -> bool:
         """Whether it came to an end of its own: its outcome is there, and nothing cut it short."""
         return self.reason is not None and self.reason not in INTERRUPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """One impedance spectrum, in the order of measuring.
+
+    index: running number, from 1. time: s of its first point. step, cycle: as in `Step`. times: s
+    at which each point was complete. frequency: Hz. real, imaginary: ohm, capacitive is negative.
+    voltage, current: held meanwhile, V and A, NaN where not told. status: texts.
+    """
+
+    index: int
+    step: int
+    cycle: int
+    times: npt.NDArray[np.float64]
+    frequency: npt.NDArray[np.float64]
+    real: npt.NDArray[np.float64]
+    imaginary: npt.NDArray[np.float64]
+    voltage: npt.NDArray[np.float64]
+    current: npt.NDArray[np.float64]
+    status: npt.NDArray[np.str_]
+
+    @property
+    def time(self) -> float:
+        """s of the run at which its first point was complete."""
+        return float(self.times[0])
+
+    @property
+    def impedance(self) -> npt.NDArray[np.complex128]:
+        """Complex impedance, ohm."""
+        return self.real + 1j * self.imaginary
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +366,27 @@ class Record:
             if which is ended or index not in started:
                 which[index] = entry
         return [_step(index, entry, ended.get(index)) for index, entry in started.items()]
+
+    def spectra(self) -> list[Spectrum]:
+        """The impedance spectra in order, those that were not finished too."""
+        rows = self.rows(
+            "SELECT spectrum_index, step_count, cycle_count, test_time_second, frequency_hertz, "
+            "real_impedance_ohm, imaginary_impedance_ohm, voltage_volt, current_ampere, status "
+            "FROM spectra ORDER BY spectrum_index, point_index"
+        )
+        found = []
+        for index, group in groupby(rows, key=itemgetter(0)):
+            points = list(group)
+            _, steps, cycles, *columns, statuses = zip(*points, strict=True)
+            at, frequency, real, imaginary, voltage, current = np.array(columns, dtype=np.float64)
+            status = np.array(statuses, dtype=np.str_)
+            found.append(
+                Spectrum(
+                    int(index), steps[0], cycles[0], at, frequency, real, imaginary, voltage,
+                    current, status,
+                )
+            )  # fmt: skip
+        return found
 
     def gaps(self) -> list[Gap]:
         """Times in which nothing was observed, in order."""

@@ -27,9 +27,10 @@ from typing import NamedTuple, TypeVar
 from operando.instruments.clock import VirtualTimeLoop
 from operando.instruments.errors import BadInputError, RecordError
 from operando.instruments.recorder import JSON, Entry
-from operando.instruments.samples import AuxReading, Sample
+from operando.instruments.samples import AuxReading, Sample, SpectrumRow
 from operando.records import schema
-from operando.records.files import WriterLock, sync_folder, write_atomically
+from operando.records.files import write_atomically
+from operando.records.opening import make, take_over
 
 _T = TypeVar("_T")
 
@@ -52,6 +53,7 @@ def _insert(table: str, width: int, rows: int) -> str:
 
 _SAMPLES = {n: _insert("samples", len(Sample._fields), n) for n in _ROWS_PER_STATEMENT}
 _AUX = {n: _insert("aux", len(AuxReading._fields), n) for n in _ROWS_PER_STATEMENT}
+_SPECTRUM = f"INSERT INTO spectra VALUES ({', '.join('?' * len(SpectrumRow._fields))})"
 _JOURNAL = "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
@@ -84,6 +86,7 @@ class _Order(NamedTuple):
     line: _Line | None
     finish: bool
     answer: tuple[asyncio.AbstractEventLoop, asyncio.Future[None]] | None
+    point: SpectrumRow | None = None
 
 
 class SqliteRecorder:
@@ -106,6 +109,7 @@ class SqliteRecorder:
         *,
         inline: bool,
         on_failure: Callable[[RecordError], None] | None = None,
+        resuming: bool = False,
     ) -> None:
         self.folder = Path(folder)
         # As it will be read back: tuples are lists, NaN is null.
@@ -122,11 +126,6 @@ class SqliteRecorder:
         self._closed = False
         self._refusing: RecordError | None = None
         # The rest belongs to whoever writes: the caller when inline, else the thread.
-        self._written_samples = 0
-        self._written_aux = 0
-        self._seq = 0
-        self._hash = schema.first_link(self.manifest)
-        self._latest = 0.0
         self._ended = False
         self._busy_since = math.inf
         self._flushed = wall.monotonic()
@@ -137,21 +136,10 @@ class SqliteRecorder:
         if isinstance(self._loop, VirtualTimeLoop) and not inline:
             raise BadInputError("virtual time has one thread: make the recorder with inline=True")
 
-        self._lock = self._claim()
-        try:
-            self._connection = self._create()
-        except (OSError, sqlite3.Error) as error:
-            for name in schema.FILES:
-                with contextlib.suppress(OSError):
-                    (self.folder / name).unlink(missing_ok=True)
-            self._lock.release()
-            raise RecordError(
-                f"{self.folder}: the record could not be made: {error}. Nothing has been run. "
-                "Check the free space and the permissions of the folder."
-            ) from error
-        except BaseException:
-            self._lock.release()
-            raise
+        opened = (take_over if resuming else make)(self.folder, self.manifest)
+        self._lock, self._connection = opened.lock, opened.connection
+        self._written_samples, self._written_aux = opened.samples, opened.aux
+        self._seq, self._hash, self._latest = opened.entries, opened.link, opened.latest
 
         self._orders: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -182,6 +170,14 @@ class SqliteRecorder:
         rows.append(reading)
         if len(rows) >= FLUSH_ROWS or self._inline:
             self._attend()
+
+    def spectrum(self, row: SpectrumRow) -> None:
+        """Take one point of a spectrum and write it; there are few. Raises RecordError."""
+        self.check()
+        if self._inline:
+            self._write_here(None, row)
+        else:
+            self._orders.put(_Order([], [], None, False, None, row))
 
     async def journal(self, entry: Entry, time: float, data: Mapping[str, JSON]) -> None:
         """Append an entry; returns when it and everything before it are synced to disk.
@@ -265,9 +261,9 @@ class SqliteRecorder:
         ):
             self._write_here(None)
 
-    def _write_here(self, line: _Line | None) -> None:
+    def _write_here(self, line: _Line | None, point: SpectrumRow | None = None) -> None:
         try:
-            self._write(*self._take(), line)
+            self._write(*self._take(), line, point)
         except Exception as error:
             raise self._fail(error) from error
 
@@ -336,8 +332,7 @@ class SqliteRecorder:
         try:
             if self._failure is None:
                 samples, aux = _drain(order.samples), _drain(order.aux)
-                if samples or aux or order.line is not None:
-                    self._write(samples, aux, order.line)
+                self._write(samples, aux, order.line, order.point)
                 if order.finish:
                     self._finish()
         except Exception as error:
@@ -349,12 +344,16 @@ class SqliteRecorder:
         return self._failure
 
     def _write(
-        self, samples: Sequence[Sample], aux: Sequence[AuxReading], line: _Line | None
+        self,
+        samples: Sequence[Sample],
+        aux: Sequence[AuxReading],
+        line: _Line | None,
+        point: SpectrumRow | None = None,
     ) -> None:
         """One transaction; synced to disk if it holds a journal entry."""
         connection = self._connection
         self._flushed = wall.monotonic()
-        if not (samples or aux or line):
+        if not (samples or aux or line or point):
             return
         if line is not None:
             connection.execute("PRAGMA synchronous = FULL")
@@ -364,6 +363,8 @@ class SqliteRecorder:
                 connection.execute(_SAMPLES[stop - start], _sample_values(samples[start:stop]))
             for start, stop in _chunks(len(aux)):
                 connection.execute(_AUX[stop - start], _aux_values(aux[start:stop]))
+            if point is not None:
+                connection.execute(_SPECTRUM, (*point[:-1], point.status.value))
             link = self._hash
             if line is not None:
                 link = self._append(line, len(samples), len(aux))
@@ -450,53 +451,6 @@ class SqliteRecorder:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
                     self._loop.call_soon_threadsafe(self._on_failure, failure)
         return failure
-
-    # Creation
-
-    def _claim(self) -> WriterLock:
-        folder = self.folder
-        try:
-            made = [path for path in (folder, *folder.parents) if not path.exists()]
-            folder.mkdir(parents=True, exist_ok=True)
-            for path in made:
-                # A synced file is of no use in a folder whose own name a power cut takes back.
-                sync_folder(path.parent)
-            if any(folder.iterdir()):
-                raise RecordError(
-                    f"{folder}: the folder is not empty. A record is never written into twice; "
-                    "choose another folder."
-                )
-            return WriterLock(folder / schema.LOCK)
-        except FileExistsError as error:
-            raise RecordError(
-                f"{folder}: another recorder, or a file, is in the way. Choose another folder."
-            ) from error
-        except OSError as error:
-            raise RecordError(
-                f"{folder}: the folder of the record could not be made: {error}. "
-                "Check the path and its permissions."
-            ) from error
-
-    def _create(self) -> sqlite3.Connection:
-        manifest = schema.encode_manifest(self.manifest)
-        connection = sqlite3.connect(
-            self.folder / schema.DATABASE, isolation_level=None, check_same_thread=False
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("BEGIN")
-            for statement in schema.CREATE:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
-            connection.execute("COMMIT")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            # Last, because a folder is a record once it has a manifest.
-            write_atomically(self.folder / schema.MANIFEST, manifest.encode())
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
 
 def _unix_time_of(manifest: Mapping[str, JSON]) -> float:

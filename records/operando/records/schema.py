@@ -28,7 +28,9 @@ FILES: Final = (MANIFEST, DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"{DAT
 LOCK: Final = "writer.lock"
 """Held by the writer for as long as it lives: tells a running record from a killed one."""
 
-FIELDS_OF_THE_OCCASION: Final = frozenset({"run_id", "created", "host", "user", "process"})
+FIELDS_OF_THE_OCCASION: Final = frozenset(
+    {"run_id", "created", "host", "user", "process", "recipe_path"}
+)
 """Manifest fields that differ between two runs of the same thing: who, where, and when by the wall.
 
 They are left out of the canonical dump and of the first link of the journal's chain, so that the
