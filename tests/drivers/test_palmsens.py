@@ -31,6 +31,7 @@ from operando.instruments.roles import (
     Protection,
 )
 from operando.instruments.samples import Regulation, Status
+from operando.instruments.techniques import SweepRequest
 from wire.transcript import in_virtual_time, transcript
 
 WINDOW = Protection(voltage=(2.5, 4.25), current=5e-3)
@@ -433,6 +434,16 @@ def test_without_the_letter_for_it_a_step_is_begun_anew_before_its_time_ends() -
         if word == "cell_on"
     ]
     assert max(gaps) < 0.5
+
+
+def test_without_the_letter_for_it_a_sweep_must_be_over_in_time() -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        await driver.prepare(WINDOW)
+        driver.check_sweep(SweepRequest(3.6, 3.8, 1e-3, 1e-3, 5e-3))  # 200 of 600 s
+        with pytest.raises(UnsupportedError, match="lacks the command Y"):
+            driver.check_sweep(SweepRequest(3.6, 3.8, 0.5e-3, 1e-3, 5e-3))
+
+    on_board(scenario, Board(renewable=False))
 
 
 def test_a_step_that_nobody_ended_reads_as_a_fault() -> None:

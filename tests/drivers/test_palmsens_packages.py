@@ -16,12 +16,12 @@ from operando.drivers.palmsens_packages import (
     check_nesting,
     end_of_script,
     first,
+    impedance,
     is_known,
     next_point,
     package,
     point,
     renewed,
-    spectrum_points,
     trouble,
     until,
 )
@@ -89,14 +89,35 @@ def test_the_acknowledgement_may_share_its_line_with_the_first_loop() -> None:
     check_nesting(LSV.replace(b"e\nM", b"eM").split(b"\n")[:-1])
 
 
-def test_a_spectrum_gives_its_ranges_in_amperes() -> None:
-    output = b"e\nM000D\nPdcDF5DFF4u;cc896D904m,10,287;cd82DB1A8u,10,287\n*\n\n"
-    (found,) = spectrum_points(output.split(b"\n")[:-1], PICO.ranges)
+def test_a_point_of_a_spectrum_gives_its_range() -> None:
+    # The capture of the documents, behind a time as our scripts send it.
+    found = impedance(b"Peb8000FA0m;dcDF5DFF4u;cc896D904m,10,287;cd82DB1A8u,10,287")
+    assert found.time == 4.0
     assert found.frequency == pytest.approx(99.999732)
     assert found.real == pytest.approx(9885.956)
     assert found.imaginary == pytest.approx(2.9946, rel=1e-4)
-    assert found.current_range == 200e-6
+    assert found.range == 135
+    assert PICO.ranges[135] == 200e-6
     assert found.status is Status.OK
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"PdcDF5DFF4u;cc896D904m,10,287;cd82DB1A8u,10,287",
+        b"Peb7FFF060m;dcDF5DFF4u;cc896D904m;cd82DB1A8u",
+        b"Peb8000FA0m;dcDF5DFF4u;cc896D904m",
+        b"Peb8000FA0m;ja8000001i;ab8387520u,10,206;ba816E360n,10,218",
+    ],
+)
+def test_what_is_no_point_of_a_spectrum_is_refused(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r"spectrum|began"):
+        impedance(line)
+
+
+def test_the_gravest_status_of_a_point_counts() -> None:
+    line = b"Peb8000FA0m;dcDF5DFF4u;cc896D904m,14,287;cd82DB1A8u,12,287"
+    assert impedance(line).status is Status.OVERLOAD
 
 
 def test_not_a_number_and_noise_fields_are_understood() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ from operando.instruments.errors import (
 )
 from operando.instruments.safety import secure
 from operando.instruments.samples import Regulation, Status
+from operando.instruments.techniques import ImpedancePoint, SpectrumRequest
 from wire.transcript import in_virtual_time, transcript
 
 # ---------------------------------------------------------------- safety
@@ -172,8 +174,10 @@ def test_a_script_that_another_hand_halted_is_an_error_in_time_and_is_brought_to
 ) -> None:
     async def scenario(driver: Driver, board: Board) -> None:
         await charging(driver)
-        doing = driver.measure() if what == "step" else driver.impedance([10.0, 1.0, 0.1], 10e-3)
-        measuring = asyncio.ensure_future(doing)
+        doing = (
+            driver.measure if what == "step" else partial(points_of, driver, spectrum(10, 1, 0.1))
+        )
+        measuring: asyncio.Future[object] = asyncio.ensure_future(doing())
         await asyncio.sleep(0.05 if what == "step" else 2.0)
         board.letter(b"h\n")
         if what == "step":
@@ -239,12 +243,24 @@ def test_what_happens_in_silence_is_stated() -> None:
 # ---------------------------------------------------------------- impedance
 
 
+def spectrum(*frequencies: float) -> SpectrumRequest:
+    return SpectrumRequest(frequencies, amplitude=10e-3, bias=3.6, current_limit=5e-3)
+
+
+async def points_of(driver: Driver, request: SpectrumRequest) -> list[ImpedancePoint]:
+    await driver.begin_spectrum(request)
+    points = []
+    while (point := await driver.next_point()) is not None:
+        points.append(point)
+    return points
+
+
 def test_a_spectrum_is_measured_on_board_with_the_cell_off_before_and_after() -> None:
     frequencies = [10.0 ** (4 - 0.25 * index) for index in range(17)]
 
     async def scenario(driver: Driver, board: Board) -> None:
         await charging(driver)
-        points = await driver.impedance(frequencies, 10e-3)
+        points = await points_of(driver, spectrum(*frequencies))
         assert not board.relay
         assert [one.frequency for one in points] == pytest.approx(frequencies)
         assert all(one.real == pytest.approx(RESISTANCE) for one in points)
@@ -256,25 +272,98 @@ def test_a_spectrum_is_measured_on_board_with_the_cell_off_before_and_after() ->
     on_board(scenario)
 
 
-@pytest.mark.parametrize("frequencies", [[1e3], [1e3, 1e3], [1e3, 500.0, 10.0], [1e3, 0.0]])
+@pytest.mark.parametrize("frequencies", [[1e3, 500.0, 10.0], [1e3, 1e2, 1e2, 10.0]])
 def test_a_spectrum_that_the_instrument_cannot_space_is_refused(frequencies: list[float]) -> None:
     async def scenario(driver: Driver, board: Board) -> None:
         await driver.prepare(WINDOW)
         count = len(board.scripts)
         with pytest.raises(UnsupportedError):
-            await driver.impedance(frequencies, 10e-3)
+            await driver.begin_spectrum(spectrum(*frequencies))
         assert len(board.scripts) == count
 
     on_board(scenario)
 
 
-def test_a_spectrum_that_lost_a_point_is_not_returned() -> None:
+def test_no_spectrum_is_begun_before_the_window_is_known() -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        with pytest.raises(UnsupportedError, match="prepare"):
+            await driver.begin_spectrum(spectrum(1e3, 1e2))
+        with pytest.raises(InstrumentError, match="begin_spectrum"):
+            await driver.next_point()
+        assert board.scripts == []
+
+    on_board(scenario)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [(b"Tnothing", "1 Hz where 10 Hz is next"), (b"Pdc800", "not"), (b"\xff\xfe", "expected")],
+)
+def test_a_spectrum_that_lost_a_point_is_garbled_and_ended(line: bytes, words: str) -> None:
     async def scenario(driver: Driver, board: Board) -> None:
         await driver.prepare(WINDOW)
-        lost = iter([False, True, False, False])
-        board.distort = lambda line: b"Tnothing" if next(lost) else line
-        with pytest.raises(GarbledReplyError, match="3 points of a spectrum of 4"):
-            await driver.impedance([1e3, 1e2, 1e1, 1.0], 10e-3)
+        lost = iter([False, False, False, True])
+        board.distort = lambda whole: line if next(lost, False) else whole
+        await driver.begin_spectrum(spectrum(1e3, 1e2, 1e1, 1.0, 0.1))
+        for frequency in (1e3, 1e2):
+            point = await driver.next_point()
+            assert point is not None
+            assert point.frequency == pytest.approx(frequency)
+        with pytest.raises(GarbledReplyError, match=words):
+            await driver.next_point()
+        assert not board.relay
+
+    on_board(scenario)
+
+
+def test_a_spectrum_that_another_hand_ended_is_not_complete() -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        await driver.prepare(WINDOW)
+        await driver.begin_spectrum(spectrum(1e3, 1e2, 1e1, 1.0, 0.1))
+        assert await driver.next_point() is not None
+        board.letter(b"Z\n")
+        with pytest.raises(InstrumentError, match="after 1 of 5 points of a spectrum"):
+            await driver.next_point()
+        assert (await driver.measure()).status is Status.FAULT
+        assert not board.relay
+
+    on_board(scenario)
+
+
+def test_after_a_run_time_error_in_a_spectrum_the_cell_is_switched_off() -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        await driver.prepare(WINDOW)
+        board.fail_at = 3
+        with pytest.raises(ReportedError, match="critical cell overload"):
+            await points_of(driver, spectrum(1e3, 1e2, 1e1, 1.0, 0.1))
+        assert board.scripts[-2:] == [CELL_OFF, PROBE]
+        assert not board.relay
+
+    on_board(scenario)
+
+
+def test_a_spectrum_that_is_refused_is_reported_and_no_fault() -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        await driver.prepare(WINDOW)
+        board.refuse = b"4001"
+        with pytest.raises(ReportedError, match=r"unknown script command.*Line 2"):
+            await driver.begin_spectrum(spectrum(1e3, 1e2))
+        reading = await driver.measure()
+        assert (reading.status, reading.regulation) == (Status.OK, Regulation.OPEN)
+
+    on_board(scenario)
+
+
+def test_a_spectrum_that_falls_silent_is_an_error_when_a_point_is_overdue() -> None:
+    async def scenario(driver: Driver, board: Board) -> None:
+        await driver.prepare(WINDOW)
+        await driver.begin_spectrum(spectrum(10.0, 1.0, 0.1))
+        assert await driver.next_point() is not None
+        board.silent = True
+        begin = asyncio.get_running_loop().time()
+        with pytest.raises(ReplyTimeoutError, match="point 2 of its spectrum"):
+            await driver.next_point()
+        assert 20.0 < asyncio.get_running_loop().time() - begin < 25.0
 
     on_board(scenario)
 
@@ -282,7 +371,7 @@ def test_a_spectrum_that_lost_a_point_is_not_returned() -> None:
 def test_safe_breaks_a_spectrum_off() -> None:
     async def scenario(driver: Driver, board: Board) -> None:
         await driver.prepare(WINDOW)
-        measuring = asyncio.create_task(driver.impedance([10.0, 1.0, 0.1], 10e-3))
+        measuring = asyncio.create_task(points_of(driver, spectrum(10.0, 1.0, 0.1)))
         await asyncio.sleep(1.3)
         assert board.relay
         await secure(driver, timeout=2.0, attempts=3)

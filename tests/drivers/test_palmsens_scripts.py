@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.palmsens_board import PREFIXES, Board
-from operando.drivers.methodscript import Manner, literal, rest, source, spectrum
+from operando.drivers.methodscript import Manner, literal, rest, source, spectrum, sweep
 from operando.drivers.palmsens import PalmSensMethodScript
 from operando.drivers.palmsens_models import PalmSensSettings
 from operando.drivers.transports import make_wire
 from operando.instruments.clock import Clock, run
 from operando.instruments.errors import BadInputError, InstrumentError
 from operando.instruments.roles import Galvanostatic, Protection
+from operando.instruments.techniques import SpectrumRequest
 
 MANNER = Manner(
     stamp="operando ES4HR20B0001 es4_hr1500 Y",
@@ -37,10 +38,24 @@ def charge(direction: int = 1) -> bytes:
 
 
 SPECTRUM = spectrum(
-    MANNER, amplitude=10e-3, highest=200e3, lowest=0.1, points=51, bias=None, full_scale=1e-3
+    MANNER,
+    amplitude=10e-3,
+    highest=200e3,
+    lowest=0.1,
+    points=51,
+    bias=3.7,
+    current=0.9e-3,
+    full_scale=1e-3,
 )
 
-ALL = [rest(MANNER), charge(1), charge(-1), charge(0), SPECTRUM]
+
+def swept(rate: float, end: float = 3.8) -> bytes:
+    return sweep(MANNER, start=3.7, end=end, rate=rate, step=1e-3, current=0.9e-3, full_scale=1e-3)
+
+
+SWEEPS = [swept(10e-3), swept(0.1e-3), swept(10e-3, 3.6), swept(0.1e-3, 3.6)]
+
+ALL = [rest(MANNER), charge(1), charge(-1), charge(0), SPECTRUM, *SWEEPS]
 
 
 @pytest.mark.parametrize(
@@ -124,9 +139,20 @@ def test_a_charge_is_written_as_the_documents_write_one() -> None:
 
 def test_a_spectrum_is_written_as_the_documents_write_one() -> None:
     text = SPECTRUM.decode("ascii")
-    assert "meas_loop_eis f r j 10m 200000 100m 51i p\n" in text
+    assert "meas_loop_eis f r j 10m 200000 100m 51i 3700m\n" in text
     assert "set_max_bandwidth 200000\n" in text
     assert "set_autoranging ba 1u 1m\n" in text
+
+
+def test_a_fast_sweep_is_one_of_the_instrument_and_a_slow_one_is_held_level_by_level() -> None:
+    fast, slow = swept(10e-3).decode("ascii"), swept(0.1e-3).decode("ascii")
+    assert "meas_loop_lsv p c b 3799m 1m 10m\n" in fast
+    assert "meas_loop_lsv" not in slow
+    assert "meas_loop_ca p c b 500m 10\n" in slow
+    for text in (fast, slow):
+        assert "meas_loop_ca p c 3800m 500m 600\n" in text
+        assert text.count("if c > 900u\n") == text.count("if c < -900u\n") == 2
+        assert text.count("if p > 4350m\n") == text.count("if p < 2400m\n") == 2
 
 
 # ---------------------------------------------------------------- a real line
@@ -189,15 +215,22 @@ def test_steps_and_spectra_on_a_real_line() -> None:
             assert all(one.current == pytest.approx(1.5e-3) for one in readings)
             assert len(board.closed) == 1
             assert b"Y\n" in board.letters
-            points = await driver.impedance([1e4, 1e3, 1e2, 1e1], 10e-3)
-            assert [one.frequency for one in points] == pytest.approx([1e4, 1e3, 1e2, 1e1])
-            board.on.clear()
-            measuring = asyncio.create_task(driver.impedance([10.0, 1.0, 0.1, 0.01], 10e-3))
-            await board.on.wait()
+            request = SpectrumRequest((1e5, 1e4, 1e3, 1e2), 10e-3, 3.6, 5e-3)
+            await driver.begin_spectrum(request)
+            for frequency in request.frequencies:
+                point = await driver.next_point()
+                assert point is not None
+                assert point.frequency == pytest.approx(frequency)
+                assert abs(clock.now() - point.time) < 0.5
+            assert await driver.next_point() is None
+            assert not board.relay
+            await driver.begin_spectrum(SpectrumRequest((10.0, 0.01), 10e-3, 3.6, 5e-3))
+            assert await driver.next_point() is not None
+            assert board.relay
             await driver.safe()  # does not wait for the 100 s of the last point
             assert not board.relay
             with pytest.raises(InstrumentError, match="safe state"):
-                await measuring
+                await driver.next_point()
         finally:
             await driver.close()
             server.close()

@@ -10,7 +10,6 @@ from pymodbus.framer import FramerRTU
 from operando.drivers.pt113 import (
     PISTON,
     PT113,
-    Calibration,
     PT113Modbus,
     PT113Settings,
     Tare,
@@ -195,14 +194,9 @@ async def test_the_safe_state_of_something_without_output_needs_no_link() -> Non
         await gauge.safe()
 
 
-def test_calibration_and_tare_are_given_to_the_record() -> None:
-    settings = PT113Settings(
-        tare=Tare(12.5, "2026-01-05"),
-        calibration=Calibration("2025-11-01", "C-4711", "2026-11-01"),
-    )
+def test_the_tare_is_given_to_the_record() -> None:
+    settings = PT113Settings(tare=Tare(12.5, "2026-01-05"))
     gauge = PT113(None, None, settings=settings)  # type: ignore[arg-type]
-    assert gauge.calibration["certificate"] == "C-4711"
-    assert gauge.calibration["expires"] == "2026-11-01"
     assert gauge.calibration["tare"] == 12.5
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import math
 import re
-from typing import ClassVar, Literal, NoReturn
+from typing import ClassVar, Literal
 
 from operando.drivers.keithley_scpi import LINE, TIMEOUT, Conversation, identity_of
 from operando.drivers.keithley_tables import (
@@ -95,13 +95,13 @@ class Keithley2450(Conversation):
         super().__init__(wire, clock, name=name, expect=expect, settings=settings)
         self._reading_timeout = 1.0 + settings.reading_time
         self._lock = asyncio.Lock()
-        self._identity: Identity | None = None
         self._protection: Protection | None = None
         self._voltage_range = 0.0
         # What `measure` must know of the present set-point; learnt when unknown.
         self._function: Function | None = None
         self._level = 0.0
         self._limit = 0.0
+        self._held: Potentiostatic | None = None  # what `move` may change
 
     # Identity ------------------------------------------------------------------------------
 
@@ -122,11 +122,17 @@ class Keithley2450(Conversation):
             off_time=0.5 + reading,
             on_board=frozenset({"voltage cut-off", "current limit", "over-voltage protection"}),
             when_host_is_silent=WhenHostIsSilent.STAYS_ON,
+            bounds=(
+                "voltage and current limit of each set-point, which its regulation holds at once; "
+                "both read back before the output is switched on",
+                "over-voltage protection at the lowest of its steps above the window, read back "
+                "with each set-point; the manual states no time",
+            ),
         )
 
     async def reconnect(self) -> Identity:
         """Abandon the session, open another, check the identity again. Writes nothing."""
-        self._function = None
+        self._function = self._held = None
         return await super().reconnect()
 
     async def output_is_on(self) -> bool:
@@ -157,34 +163,6 @@ class Keithley2450(Conversation):
         self._identity = identity
         self._trusted = True
         return identity
-
-    def _check_identity(self, identity: Identity) -> None:
-        if identity.model != self.MODEL.number:
-            remedy = "Nothing was written. Correct `driver` or `address` in the bench file."
-            if identity.model in ("2460", "2470"):
-                remedy = (
-                    "It speaks the same commands, but its limits have not been found in a "
-                    "document yet, so it is refused. Nothing was written."
-                )
-            self._mismatch("model", self.MODEL.number, identity.model, remedy)
-        wanted = self._identity or Identity("", "", self._expect.serial, self._expect.firmware)
-        swapped = (
-            "The instruments may have been swapped. Nothing was written. Correct "
-            "`expect.serial` in the bench file, or the cable."
-        )
-        if wanted.serial and identity.serial != wanted.serial:
-            self._mismatch("serial", wanted.serial, identity.serial, swapped)
-        if identity.model not in (self._expect.model or identity.model):
-            remedy = "Nothing was written. Correct `expect.model` in the bench file."
-            self._mismatch("model", self._expect.model, identity.model, remedy)
-        if self._expect.firmware and identity.firmware != self._expect.firmware:
-            remedy = "Nothing was written. Correct `expect.firmware` in the bench file."
-            self._mismatch("firmware", self._expect.firmware, identity.firmware, remedy)
-
-    def _mismatch(self, what: str, expected: str, found: str, remedy: str) -> NoReturn:
-        raise self._error(
-            WrongInstrumentError, f"expected {what} {expected}, found {found}. {remedy}"
-        )
 
     # Set-points ----------------------------------------------------------------------------
 
@@ -325,7 +303,7 @@ class Keithley2450(Conversation):
 
     async def _open_relay(self) -> None:
         """Output off and off state high impedance, both read back."""
-        self._function = None
+        self._function = self._held = None
         await self._tell(":OUTP OFF")
         await self._verify_word(":OUTP?", "0")
         await self._tell(":OUTP:SMOD HIMP")  # without a function it applies to all
@@ -357,7 +335,7 @@ class Keithley2450(Conversation):
                     function = "VOLT"
                     under_way = on and source == "VOLT" and await self._change(level, limit)
             level, limit = float(level), float(limit)
-            self._function = None
+            self._function = self._held = None
             if not under_way:
                 if on:
                     await self._open_relay()
@@ -373,6 +351,29 @@ class Keithley2450(Conversation):
                 await self._urge(":OUTP OFF")
             self._stop_if_unsafe(calls)
             self._level, self._limit, self._function = level, limit, function
+            self._held = setpoint if isinstance(setpoint, Potentiostatic) else None
+
+    async def move(self, voltage: float) -> None:
+        """Hold another voltage (V), current limit as it is; returns when that was read back.
+
+        The relay stays closed. Raises UnsupportedError, and writes nothing, unless a
+        `Potentiostatic` set-point is applied that this session knows of, and outside of what the
+        run was prepared for.
+        """
+        held = self._held
+        if held is None:
+            self._refuse("no voltage is held that could be moved; apply a Potentiostatic first")
+        moved = Potentiostatic(voltage, held.current_limit)
+        self.check(moved)
+        calls = self._calls_for_safety
+        async with self._lock:
+            self._stop_if_unsafe(calls)
+            await self._change(voltage, held.current_limit)
+            await self._verify("VOLT", voltage, held.current_limit)
+            self._stop_if_unsafe(calls)
+            await self._verify_word(":OUTP?", "1")
+            self._stop_if_unsafe(calls)
+            self._level, self._held = voltage, moved
 
     async def _program(self, function: Function, level: float, limit: float) -> None:
         """Write a set-point while the relay is open."""
@@ -526,7 +527,7 @@ class Keithley2450(Conversation):
         Raises SafeStateError or CommunicationError.
         """
         self._calls_for_safety += 1
-        self._function = None
+        self._function = self._held = None
         state = ""
         for _ in range(2):  # a set-point that was waiting in the wire may have come between
             if not self._trusted:

@@ -6,14 +6,15 @@ Documents: 2461-901-01 A (Nov 2015) chapters 5 and 6, 2450-901-01 Rev B (Sept 20
 from __future__ import annotations
 
 import re
-from typing import NoReturn, TypeAlias
+from typing import ClassVar, NoReturn, TypeAlias
 
 from operando.drivers.driver import WaryDriver
-from operando.drivers.keithley_tables import SourceMeterSettings
+from operando.drivers.keithley_tables import Model, SourceMeterSettings
 from operando.instruments.errors import (
     CommunicationError,
     GarbledReplyError,
     NotVerifiedError,
+    WrongInstrumentError,
 )
 from operando.instruments.roles import Identity
 from operando.instruments.wires import Terminated
@@ -50,7 +51,42 @@ class Conversation(WaryDriver[SourceMeterSettings]):
 
     Settings: TypeAlias = SourceMeterSettings
 
+    MODEL: ClassVar[Model]
+
     _trusted = True
+    _identity: Identity | None = None
+
+    # Identity ------------------------------------------------------------------------------
+
+    def _check_identity(self, identity: Identity) -> None:
+        if identity.model != self.MODEL.number:
+            remedy = "Nothing was written. Correct `driver` or `address` in the bench file."
+            if identity.model in ("2460", "2470"):
+                remedy = (
+                    "It speaks the same commands, but its limits have not been found in a "
+                    "document yet, so it is refused. Nothing was written."
+                )
+            self._mismatch("model", self.MODEL.number, identity.model, remedy)
+        wanted = self._identity or Identity("", "", self._expect.serial, self._expect.firmware)
+        swapped = (
+            "The instruments may have been swapped. Nothing was written. Correct "
+            "`expect.serial` in the bench file, or the cable."
+        )
+        if wanted.serial and identity.serial != wanted.serial:
+            self._mismatch("serial", wanted.serial, identity.serial, swapped)
+        if identity.model not in (self._expect.model or identity.model):
+            remedy = "Nothing was written. Correct `expect.model` in the bench file."
+            self._mismatch("model", self._expect.model, identity.model, remedy)
+        if self._expect.firmware and identity.firmware != self._expect.firmware:
+            remedy = "Nothing was written. Correct `expect.firmware` in the bench file."
+            self._mismatch("firmware", self._expect.firmware, identity.firmware, remedy)
+
+    def _mismatch(self, what: str, expected: str, found: str, remedy: str) -> NoReturn:
+        raise self._error(
+            WrongInstrumentError, f"expected {what} {expected}, found {found}. {remedy}"
+        )
+
+    # Lines ---------------------------------------------------------------------------------
 
     async def _query(self, question: str, *, urgent: bool = False) -> str:
         """Ask without caring for trust: for `_identify` and `_ask` alone."""

@@ -126,6 +126,13 @@ class MaccorMacNet(TesterChannel):
             off_time=1.0,
             on_board=frozenset({"voltage cut-off", "current limit", "over-voltage protection"}),
             when_host_is_silent=silent.SWITCHES_OFF if self._settings.watchdog else silent.STAYS_ON,
+            bounds=(
+                "cut-off and current of each set-point, held by its regulation; direct mode cannot "
+                "read them back, the channel's state and direction are",
+                f"the tester's own safety {self._settings.safety_margin:g} V outside of the window "
+                f"and at {CURRENT_MARGIN:g} times the highest current, programmed and read back "
+                "before the run; the manual states no time",
+            ),
         )
 
     async def close(self) -> None:

@@ -3,9 +3,10 @@
 Documents: the grammar and the argument orders of PalmSens' MethodSCRIPT examples; the pattern of
 one loop under current and one under voltage is that of the SDK's battery template.
 
-A step never outlives its host by more than `unattended`: every measurement loop is that long. A
-loop that `Y` has ended before its time shows that somebody is there, and begins again, the cell
-staying on; one that comes to its end by itself opens the cell.
+A step never outlives its host by more than `unattended`: every measurement loop is that long, or
+looks at the time. A loop that `Y` has ended before its time shows that somebody is there, and
+begins again, the cell staying on; one that comes to its end by itself opens the cell. A spectrum
+is not renewed: it lasts as long as its points take, and opens the cell behind the last one.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ PREFIXES = (
 )  # fmt: skip
 """Coarse ones first; thousands need none."""
 
-REST, CURRENT, VOLTAGE = 0, 1, 2
-"""Stages of a script, as its points tell them: cell off, current driven, voltage held."""
+REST, CURRENT, VOLTAGE, SWEEP = 0, 1, 2, 3
+"""Stages of a script, as its points tell them: cell off, current driven, voltage held, swept."""
 
 OVER_LIMIT = 1.05
 """Share of the current limit at which a held voltage gives way to the limiting current."""
@@ -40,6 +41,9 @@ RESTING_POTENTIAL = ("meas_loop_ocp p 100m 200m", "endloop")
 
 FIRST_LOOK = "50m 100m"
 """Interval and length, s, of the loop that begins a constant current."""
+
+LOOK = "100m 100m"
+"""Interval and length, s, of the loop that holds the bias before a spectrum."""
 
 CELL_OFF = b"e\ncell_off\n\n"
 
@@ -131,6 +135,28 @@ def _still_attended(manner: Manner, stage: int, end: int) -> list[str]:
     ]
 
 
+def _window(manner: Manner) -> list[str]:
+    """Open the cell outside of the run's window."""
+    low, high = manner.window
+    return _leave(f"p > {literal(high)}", 0) + _leave(f"p < {literal(low)}", 0)
+
+
+def _protection(manner: Manner, current: float) -> list[str]:
+    """Open the cell outside of the run's window, and beyond a current (A) of either sign."""
+    return [
+        *_window(manner),
+        *_leave(f"c > {literal(current)}", 0),
+        *_leave(f"c < {literal(-current)}", 0),
+    ]
+
+
+def _autoranging(manner: Manner, full_scale: float) -> list[str]:
+    """Let the instrument choose the current range up to `full_scale` (A), where that is wanted."""
+    if not manner.autoranging:
+        return []
+    return [f"set_autoranging ba {literal(1e-3 * full_scale)} {literal(full_scale)}"]
+
+
 def rest(manner: Manner) -> bytes:
     """Cell off, its voltage measured."""
     timing = f"{literal(manner.interval)} {literal(manner.unattended)}"
@@ -169,8 +195,7 @@ def source(
         ["store_var g 1i ja", f"store_var i {literal(current)} db"],
         ["store_var g -1i ja", f"store_var i {literal(-current)} db"],
     )
-    low, high = manner.window
-    protection = _leave(f"p > {literal(high)}", 0) + _leave(f"p < {literal(low)}", 0)
+    protection = _window(manner)
     upwards = _leave(f"p >= {target}", VOLTAGE)
     downwards = _leave(f"p <= {target}", VOLTAGE)
     too_much, too_little = f"c > {limit}", f"c < {literal(-OVER_LIMIT * current)}"
@@ -188,7 +213,6 @@ def source(
         against = f"c > {literal(WRONG_WAY * current)}"
         exceeded = _leave(too_little, CURRENT) + _leave(against, 0)
     span, scale = literal(manner.reach), literal(full_scale)
-    autoranging = [f"set_autoranging ba {literal(1e-3 * full_scale)} {scale}"]
     return script(
         [
             *_declared("p", "c", "t", "a", "s", "g", "i"),
@@ -228,7 +252,7 @@ def source(
             *_set_up(manner, manner.mode),
             f"set_range da {span}",
             f"set_range ba {scale}",
-            *(autoranging if manner.autoranging else ()),
+            *_autoranging(manner, full_scale),
             f"set_e {target}",
             "cell_on",
             f"loop s == {VOLTAGE}i",
@@ -254,37 +278,150 @@ def spectrum(
     highest: float,
     lowest: float,
     points: int,
-    bias: float | None,
+    bias: float,
+    current: float,
     full_scale: float,
 ) -> bytes:
     """Impedance from `highest` to `lowest` frequency (Hz), evenly on a logarithmic scale.
 
-    amplitude: V, root mean square. bias: V, None for the open circuit as it is found.
-    full_scale: A, of the largest current range.
+    amplitude: V, root mean square. bias: V. current: A, beyond which, or outside the window, the
+    cell is opened after a first look at the held bias. full_scale: A, of the largest current range.
     """
-    held = "p" if bias is None else literal(bias)
-    scale = literal(full_scale)
+    held, scale = literal(bias), literal(full_scale)
     return script(
         [
-            *_declared("f", "r", "j", "p"),
+            *_declared("p", "c", "t", "s", "f", "r", "j"),
+            f"store_var s {VOLTAGE}i ja",
             f"set_pgstat_chan {manner.channel}",
             "cell_off",
             f"set_pgstat_mode {manner.ac_mode}",
-            *(RESTING_POTENTIAL if bias is None else ()),
             f"set_max_bandwidth {literal(float(f'{highest:.3g}'))}",
             f"set_range da {literal(manner.reach)}",
             f"set_range ba {scale}",
             f"set_autoranging ba {literal(1e-3 * full_scale)} {scale}",
             f"set_e {held}",
+            "timer_start",
             "cell_on",
+            f"meas_loop_ca p c {held} {LOOK}",
+            *_point(manner, "t", "s", "p", "c"),
+            *_protection(manner, current),
+            "endloop",
+            "if s == 0i",
+            "cell_off",
+            "abort",
+            "endif",
             f"meas_loop_eis f r j {literal(amplitude)} {literal(highest)} {literal(lowest)} "
             f"{points}i {held}",
-            f'send_string "{manner.stamp}"',
-            "pck_start",
-            "pck_add f",
-            "pck_add r",
-            "pck_add j",
-            "pck_end",
+            *_point(manner, "t", "f", "r", "j"),
+            "endloop",
+            "on_finished:",
+            "cell_off",
+        ]
+    )
+
+
+def sweep(
+    manner: Manner,
+    *,
+    start: float,
+    end: float,
+    rate: float,
+    step: float,
+    current: float,
+    full_scale: float,
+) -> bytes:
+    """Run the voltage from `start` to `end` (V) in steps of `step` (V) at `rate` (V/s), hold `end`.
+
+    The levels are `start`, one step further and so on, each for step/rate; `end` comes when they
+    would pass it. At least two levels. current: A, beyond which the cell is opened. full_scale: A,
+    of the current range.
+
+    Levels that last no longer than the interval are a linear sweep of the instrument. Longer ones
+    are held one by one with a point in each interval: so an abort need not wait for a level.
+    """
+    up = end > start
+    signed = step if up else -step
+    dwell = step / rate
+    levels = math.ceil(abs(end - start) / step - 1e-6)
+    reached = ">=" if up else "<="
+    span, scale = literal(manner.reach), literal(full_scale)
+    protection = _protection(manner, current)
+    longest = literal(manner.unattended - 2.0 * manner.interval)
+    unattended = ["timer_get u", "sub_var u a", *_leave(f"u >= {longest}", 0)]
+    if dwell <= manner.interval * (1.0 + 1e-9):
+        last = start + (levels - 1) * signed
+        sweeping = [
+            "timer_get a",
+            f"meas_loop_lsv p c b {literal(last)} {literal(step)} {literal(rate)}",
+            *_point(manner, "t", "s", "p", "c"),
+            *protection,
+            *unattended,
+            "endloop",
+            f"if s == {SWEEP}i",
+            # Ended, or renewed, which takes a point's time: the clock tells how far it should be.
+            "timer_get b",
+            f"mul_var b {literal(math.copysign(rate, signed))}",
+            f"add_var b {literal(start)}",
+            # One level that is left is no sweep.
+            f"if b {reached} {literal(last - 1.001 * signed)}",
+            f"store_var s {VOLTAGE}i ja",
+            "endif",
+            "endif",
+        ]
+    else:
+        interval = dwell / math.ceil(dwell / manner.interval - 1e-9)
+        # The level has lasted its time when less than half an interval of it is left.
+        over = ["timer_get u", "sub_var u e", f"if u >= {literal(-0.5 * interval)}"]
+        sweeping = [
+            "store_var o 0i ja",
+            f"meas_loop_ca p c b {literal(interval)} {literal(dwell)}",
+            *_point(manner, "t", "s", "p", "c"),
+            *protection,
+            *unattended,
+            *over,
+            "store_var o 1i ja",
+            "breakloop",
+            "endif",
+            "endloop",
+            f"if s == {SWEEP}i",
+            "if o == 1i",
+            f"add_var b {literal(signed)}",
+            f"add_var e {literal(dwell)}",
+            f"if b {reached} {literal(start + (levels - 0.5) * signed)}",
+            f"store_var s {VOLTAGE}i ja",
+            "endif",
+            "else",
+            "timer_get a",  # the level was ended before its time: somebody is there
+            "endif",
+            "endif",
+        ]
+    return script(
+        [
+            *_declared("p", "c", "t", "a", "s", "u", "b", "e", "o"),
+            f"store_var s {SWEEP}i ja",
+            f"store_var b {literal(start)} da",
+            f"store_var e {literal(dwell)} eb",
+            f"set_pgstat_chan {manner.channel}",
+            "cell_off",
+            *_set_up(manner, manner.mode),
+            f"set_range da {span}",
+            f"set_range ba {scale}",
+            *_autoranging(manner, full_scale),
+            f"set_e {literal(start)}",
+            "cell_on",
+            "timer_start",
+            "timer_get a",
+            f"loop s == {SWEEP}i",
+            *sweeping,
+            "endloop",
+            f"loop s == {VOLTAGE}i",
+            "timer_get a",
+            f"meas_loop_ca p c {literal(end)} {literal(manner.interval)} "
+            f"{literal(manner.unattended)}",
+            *_point(manner, "t", "s", "p", "c"),
+            *protection,
+            "endloop",
+            *_still_attended(manner, VOLTAGE, 0),
             "endloop",
             "on_finished:",
             "cell_off",

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Final, NoReturn, TypeAlias
 
 from operando.drivers.neware_channel import (
+    ON_BOARD,
     REFRESH,
     SETTLING,
     STOOD_STILL,
@@ -24,6 +25,7 @@ from operando.drivers.neware_channel import (
     BTSChannel,
     NewareSettings,
     TestClock,
+    own_bounds,
     span,
 )
 from operando.drivers.neware_program import DRIVES, WORDS, Reel, natives, schedule, unsayable
@@ -139,12 +141,10 @@ class NewareBTS8(BTSChannel):
             fastest_sampling=settings.record_every,
             off_time=SAFE_STOP_TIME + 2.0 * URGENT_TIMEOUT,
             reading_age=REFRESH,
-            on_board=frozenset(
-                {"voltage cut-off", "current limit", "voltage protection", "current protection",
-                 "time limit", "schedule"}
-            ),
+            on_board=ON_BOARD,
             when_host_is_silent=WhenHostIsSilent.STAYS_ON,
-        )  # fmt: skip
+            bounds=own_bounds(settings),
+        )
 
     # Set-points ----------------------------------------------------------------------------
 

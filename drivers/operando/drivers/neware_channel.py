@@ -129,6 +129,25 @@ class NewareSettings:
                 raise BadInputError(f"{name} must be positive, not {getattr(self, name):g}")
 
 
+ON_BOARD = frozenset(
+    {"voltage cut-off", "current limit", "voltage protection", "current protection", "time limit",
+     "schedule"}
+)  # fmt: skip
+"""What a channel sees to by itself."""
+
+
+def own_bounds(settings: NewareSettings) -> tuple[str, ...]:
+    """What a channel keeps its cell within by itself, in words for the limit sheet."""
+    return (
+        "cut-off and current of each set-point, held by the channel; a step file cannot be read "
+        "back, only that the channel runs it",
+        f"the protection of the step file {settings.protection_margin:g} V outside of the window "
+        f"and at 1.1 times the highest current, after {settings.protection_delay:g} s; not read "
+        "back either",
+        f"each step ends after {settings.longest / 3600.0:g} h",
+    )
+
+
 class TestClock:
     """The clock of one test, beside ours."""
 

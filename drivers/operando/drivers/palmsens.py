@@ -7,42 +7,30 @@ to its points and tells it now and then that somebody is there.
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from typing import ClassVar, NoReturn, TypeAlias
 
 from operando.drivers import methodscript
-from operando.drivers.methodscript import CURRENT, REST, VOLTAGE, Manner
-from operando.drivers.palmsens_conversation import (
-    BUSY,
-    CELL_IS_ON,
-    MODE_IS_OFF,
-    TIMEOUT,
-    Conversation,
+from operando.drivers.methodscript import CURRENT, REST, SWEEP, VOLTAGE, Manner
+from operando.drivers.palmsens_conversation import CELL_IS_ON, MODE_IS_OFF
+from operando.drivers.palmsens_listening import DRIFT, Listener
+from operando.drivers.palmsens_models import (
+    FASTEST_INTERVAL,
+    LARGEST_AMPLITUDE,
+    MODELS,
+    ON_BOARD,
+    POINT_ABORT,
+    PalmSensSettings,
+    own_bounds,
 )
-from operando.drivers.palmsens_models import MODELS, ON_BOARD, PalmSensSettings
-from operando.drivers.palmsens_packages import (
-    ImpedancePoint,
-    Point,
-    PointClock,
-    end_of_script,
-    next_point,
-    spectrum_points,
-    started_or_refused,
-    trouble,
-)
-from operando.drivers.palmsens_packages import (
-    renewed as renewed_point,
-)
+from operando.drivers.palmsens_packages import Point, PointClock, next_point
+from operando.drivers.palmsens_spectra import RunningSpectrum
 from operando.instruments.capabilities import Capabilities, Range, WhenHostIsSilent
 from operando.instruments.clock import Clock
 from operando.instruments.errors import (
     CommunicationError,
-    GarbledReplyError,
     InstrumentError,
-    NotVerifiedError,
-    ReplyTimeoutError,
     UnsupportedError,
 )
 from operando.instruments.roles import (
@@ -55,21 +43,9 @@ from operando.instruments.roles import (
     Protection,
     SetPoint,
 )
-from operando.instruments.samples import Reading, Regulation, Status
+from operando.instruments.samples import Status
+from operando.instruments.techniques import ImpedancePoint, SpectrumRequest, SweepRequest
 from operando.instruments.wires import Wire
-
-LATENCY = 0.005
-"""Wall s, half the time a point may take to get here. ASSUMPTION: USB and serial lines take some
-milliseconds; the documents give no figure."""
-
-DRIFT = 1e-4
-"""Most by which the instrument's clock may differ from ours. ASSUMPTION: a quartz."""
-
-SETTLING = 2.0
-"""s within which a script has set up its modes and made its first point. ASSUMPTION."""
-
-RUNS_BY_ITSELF = 3.0
-"""A step is told that somebody is there this many times in its unattended time."""
 
 REST_MARGIN = 0.5
 """V by which a rest's limit may exceed the window: it drives nothing, the limit is a source
@@ -78,13 +54,14 @@ meter's."""
 CURRENT_TOLERANCE = 0.02
 """Share of the current and of its range by which a first point may differ."""
 
-STAGES = {REST: Regulation.OPEN, CURRENT: Regulation.CURRENT, VOLTAGE: Regulation.VOLTAGE}
+VOLTAGE_TOLERANCE = 0.02
+"""V by which the first point of a sweep or a spectrum may differ."""
 
 NEEDED = {67: "meas_loop_cp", 28: "meas_loop_ca", 30: "meas_loop_ocp"}
 """Bits of CM that steps need."""
 
 
-class PalmSensMethodScript(Conversation):
+class PalmSensMethodScript(Listener):
     """One channel of a MethodSCRIPT instrument on one cell.
 
     The instrument checks cut-off, window and current limit once in an interval, by its script.
@@ -111,6 +88,8 @@ class PalmSensMethodScript(Conversation):
             "cut-off, window and current limit are looked at once in an interval",
             "a serial address needs its speed: baud=230400 for Pico and Sensit, else baud=921600",
             "where the instrument lacks the command Y a step is begun anew before its time ends",
+            "a spectrum goes on to its last frequency when the computer dies, then its script "
+            "opens the cell; until its next point no other session can tell whose script runs",
         ),
     )
     Settings: TypeAlias = PalmSensSettings
@@ -124,18 +103,9 @@ class PalmSensMethodScript(Conversation):
         expect: Expect = Expect(),  # noqa: B008  (frozen)
         settings: PalmSensSettings = PalmSensSettings(),  # noqa: B008  (frozen)
     ) -> None:
-        super().__init__(wire, clock, expect)
+        super().__init__(wire, clock, expect, settings)
         self.name = name or self.INFO.name
-        self._settings = settings
-        self._lock = asyncio.Lock()
         self._protection: Protection | None = None
-        self._script = b""
-        self._reader: asyncio.Task[None] | None = None
-        self._failure: Exception | None = None
-        self._news: asyncio.Future[Reading] | None = None
-        self._timer = PointClock(DRIFT)
-        self._unread: Reading | None = None
-        self._securing = 0
 
     # Identity ------------------------------------------------------------------------------
 
@@ -143,8 +113,9 @@ class PalmSensMethodScript(Conversation):
     def capabilities(self) -> Capabilities:
         """Capabilities of the identified model, of an EmStat4 HR before that.
 
-        off_time: an abort waits for the interval to end, one more may be on its way, then a
-        script switches off and another proves it. The output STAYS ON when the host is silent,
+        off_time: an abort waits for the interval to end, one more may be on its way, or for a
+        point of a spectrum, which is taken to end within a second; then a script switches off and
+        another proves it. The output STAYS ON when the host is silent,
         for `settings.unattended` s at the most.
         """
         model, interval = self._model, self._settings.interval
@@ -154,9 +125,10 @@ class PalmSensMethodScript(Conversation):
             voltage_ranges=(Range(max(map(abs, model.voltage))),),
             current_ranges=tuple(Range(full) for full in model.currents),
             fastest_sampling=interval,
-            off_time=2.0 * interval + 0.5,
+            off_time=max(2.0 * interval, POINT_ABORT) + 0.5,
             on_board=ON_BOARD,
             when_host_is_silent=WhenHostIsSilent.STAYS_ON,
+            bounds=own_bounds(self._settings),
         )
 
     async def connect(self) -> Identity:
@@ -186,6 +158,8 @@ class PalmSensMethodScript(Conversation):
     async def output_is_on(self) -> bool:
         """Read whether the cell is on: from the running script's points, else from a probe."""
         async with self._lock:
+            if self._spectrum is not None and self._spectrum.goes_on:
+                return True
             await self._trust()
             if await self._is_running():
                 lines = await self._exchange(b"", next_point, self._patience())
@@ -221,13 +195,7 @@ class PalmSensMethodScript(Conversation):
             self._refuse(f"{current:g} A is beyond a {model.name}'s {model.current:g} A")
         if not current >= 1e-4 * model.currents[0]:
             self._refuse(f"{current:g} A is too little for the {model.currents[0]:g} A range")
-        missing = [
-            name
-            for bit, name in NEEDED.items()
-            if self._commands is not None and bit not in self._commands
-        ]
-        if missing:
-            self._refuse(f"it lacks the script command {', '.join(missing)}")
+        self._check_commands(NEEDED)
         if protection is not None:
             low, high = protection.voltage
             if current > protection.current * (1.0 + 1e-9) or not low <= voltage <= high:
@@ -235,6 +203,12 @@ class PalmSensMethodScript(Conversation):
                     f"{voltage:g} V with {current:g} A lies outside what the run was prepared for: "
                     f"{low:g} to {high:g} V and {protection.current:g} A"
                 )
+
+    def _check_commands(self, needed: Mapping[int, str]) -> None:
+        if self._commands is not None:
+            missing = [name for bit, name in needed.items() if bit not in self._commands]
+            if missing:
+                self._refuse(f"it lacks the script command {', '.join(missing)}")
 
     def _refuse(self, reason: str) -> NoReturn:
         raise self._error(UnsupportedError, f"cannot do this: {reason}. Nothing was written.")
@@ -268,21 +242,46 @@ class PalmSensMethodScript(Conversation):
         if self._protection is None:
             self._refuse("the run's window is not known yet; prepare() comes first")
         self.check(setpoint)
+        await self._run(
+            lambda: self._compile(setpoint), lambda found: self._verify(setpoint, found)
+        )
+
+    async def _run(
+        self,
+        compiled: Callable[[], bytes],
+        verify: Callable[[Point], None],
+        again: Callable[[], bytes] | None = None,
+    ) -> None:
+        """Run a script and hold its first point against what it should show.
+
+        again: what is begun before the unattended time ends if nothing can renew the script;
+        the same when None.
+        """
         calls = self._calls_for_safety
         async with self._lock:
             await self._stop_reading()
             await self._trust()
-            program = self._compile(setpoint)
+            program = compiled()
             await self._halt()
             self._driving = False
             begun = self._clock.now()
             started = await self._start(program, calls)
-            self._verify(setpoint, started)
+            verify(started)
             self._stop_if_unsafe(calls)
-            self._script, self._driving = program, True
+            self._script, self._driving = again() if again else program, True
             self._timer = PointClock(DRIFT, begun)
             self._take(started)
+            self._switched = begun, self._timer.zero
             self._listen(self._clock.now())
+
+    @property
+    def switched(self) -> tuple[float, float]:
+        """Laboratory times (s) at which the set-point before ended and the present one began.
+
+        The first is that of the abort's answer, the second that of the script's own timer at zero,
+        known by the fastest point.
+        """
+        return self._switched
 
     def _manner(self) -> Manner:
         settings, model, protection = self._settings, self._model, self._protection
@@ -319,21 +318,6 @@ class PalmSensMethodScript(Conversation):
             direction=direction,
         )
 
-    async def _start(self, program: bytes, calls: int) -> Point:
-        """Load and run a script; its first point."""
-        patience = self._loop_seconds(SETTLING + self._settings.interval) + TIMEOUT
-        lines = await self._exchange(program, started_or_refused, patience, calls=calls)
-        await self._report(lines)
-        if not lines[0].startswith(b"e"):
-            self._garbled("e, which accepts a script", lines[0])
-        if not lines[-1].startswith(b"P"):
-            raise self._error(
-                NotVerifiedError,
-                "the script ended before its first point. Bring the instrument to the safe state "
-                "and look at the cell: its voltage may lie outside the run's window.",
-            )
-        return self._decode(lines[-1])
-
     def _verify(self, setpoint: SetPoint, found: Point) -> None:
         """Hold the first point of a step against what was asked for."""
         resting = isinstance(setpoint, OpenCircuit)
@@ -351,223 +335,139 @@ class PalmSensMethodScript(Conversation):
         if found.status is Status.OK and abs(value - expected) > room:
             self._not_verified(f"{expected:g} A", f"{value:g} A")
 
-    def _not_verified(self, expected: str, found: str) -> NoReturn:
-        raise self._error(
-            NotVerifiedError,
-            f"the script should show {expected}, but shows {found}. The output is not to be "
-            "trusted: bring it to the safe state.",
-        )
+    # Techniques ----------------------------------------------------------------------------
 
-    # Listening -----------------------------------------------------------------------------
+    def check_spectrum(self, request: SpectrumRequest) -> None:
+        """Raise UnsupportedError if the instrument cannot do it. Touches nothing."""
+        model, highest = self._model, request.frequencies[0]
+        self._check_pair(request.bias, request.current_limit)
+        self._check_commands({31: "meas_loop_eis"})
+        if not highest <= model.frequency * (1.0 + 1e-9):
+            self._refuse(f"{highest:g} Hz is beyond a {model.name}'s {model.frequency:g} Hz")
+        if not request.amplitude <= LARGEST_AMPLITUDE:
+            self._refuse(
+                f"an amplitude of {request.amplitude:g} V; up to {LARGEST_AMPLITUDE:g} V are meant"
+            )
+        if not methodscript.evenly_spaced(request.frequencies):
+            self._refuse("its spectra are evenly spaced in the logarithm of the frequency")
 
-    def _patience(self) -> float:
-        """Seconds of the event loop in which a running script must be heard."""
-        return self._loop_seconds(3.0 * self._settings.interval) + TIMEOUT
+    async def begin_spectrum(self, request: SpectrumRequest) -> None:
+        """Begin a spectrum; returns when the held bias has been seen within what is allowed.
 
-    def _listen(self, renewed: float) -> None:
-        """Begin to take points. renewed: laboratory time when the host last showed itself."""
-        self._failure = None
-        self._news = asyncio.get_running_loop().create_future()
-        self._reader = asyncio.create_task(self._read(renewed, self._calls_for_safety))
-
-    async def _read(self, renewed: float, calls: int) -> None:
-        """Take points and renew the step until it ends; what went wrong is kept for `measure`."""
-        try:
-            while calls == self._calls_for_safety and not self._give_way:
-                age = self._clock.now() - renewed
-                unattended = self._settings.unattended
-                if self._renewable and age > unattended / RUNS_BY_ITSELF:
-                    lines = await self._exchange(
-                        b"Y\n", renewed_point, self._patience(), calls=calls
-                    )
-                elif not self._renewable and self._script and age > 0.75 * unattended:
-                    await self._halt()
-                    self._timer = PointClock(DRIFT, self._clock.now())
-                    await self._start(self._script, calls)
-                    renewed = self._clock.now()
-                    continue
-                else:
-                    lines = await self._exchange(b"", next_point, self._patience())
-                problem = trouble(lines[-1])
-                if problem is not None and lines[-1].startswith(b"Y"):
-                    # Refused between two measurement loops, and when the script has just ended.
-                    if problem.code == BUSY and not await self._is_running():
-                        return
-                    self._renewable = problem.code == BUSY
-                    continue
-                if b"Y" in lines:
-                    renewed = self._clock.now()
-                await self._report(lines)
-                if not lines[-1].startswith(b"P"):
-                    return
-                self._take(self._decode(lines[-1]))
-        except ReplyTimeoutError as error:
-            self._failure = await self._explain(error)
-        except Exception as error:
-            self._failure = error
-
-    async def _explain(self, error: ReplyTimeoutError) -> Exception | None:
-        """Why a script is not heard any more: it may have ended between two points."""
-        try:
-            return error if await self._is_running() else None
-        except InstrumentError as another:
-            return another
-
-    def _take(self, found: Point) -> None:
-        arrival = self._clock.now()
-        try:
-            made = self._timer.made(found.time, arrival)  # also of one that was long on its way
-        except ValueError as error:
-            self._garbled(f"a point of its script ({error})", str(found).encode())
-        half = self._clock.lab(LATENCY)
-        reading = Reading(
-            made - half,
-            half + arrival - made,
-            found.voltage,
-            found.current,
-            STAGES[found.stage],
-            found.status,
-        )
-        self._unread = reading
-        news, self._news = self._news, asyncio.get_running_loop().create_future()
-        if news is not None and not news.done():
-            news.set_result(reading)
-
-    async def _stop_reading(self, patience: float | None = None) -> None:
-        """End the reader. patience: s of the event loop for its present exchange to end."""
-        reader = self._reader
-        if reader is None:
-            return
-        if patience is None:
-            patience = self._loop_seconds(self._settings.interval) + 0.1
-        self._give_way = True
-        try:
-            if patience and not reader.done():
-                await asyncio.wait({reader}, timeout=patience)
-            reader.cancel()
-            await asyncio.wait({reader})
-        finally:
-            self._give_way = False
-        if self._reader is reader:
-            self._reader = None
-
-    async def measure(self) -> Reading:
-        """The next point of the running step, at the time when it was made.
-
-        Without a step nothing is measured: voltage NaN, current 0, regulation OPEN. Status is
-        FAULT when a step ended that nobody ended.
+        How many periods a point takes is left to the instrument: the option that seems to choose
+        it (`eis_opt`) is in the grammar, but no document says what its numbers mean. When the host
+        falls silent the script goes on to its last frequency, then opens the cell: the length of
+        the spectrum bounds that, not `unattended`.
         """
-        async with self._lock:
-            if self._reader is None:
-                if self._securing:  # the line is needed for what matters more
-                    return self._nothing()
-                await self._trust()
-                if not await self._is_running():
-                    return self._nothing()
-                self._timer = PointClock(DRIFT)
-                self._listen(-math.inf)
-            reader, news = self._reader, self._news
-            assert reader is not None
-            assert news is not None
-            await asyncio.wait((reader, news), return_when=asyncio.FIRST_COMPLETED)
-            if news.done():
-                self._unread = None
-                return news.result()
-            if self._reader is reader:
-                self._reader = None
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                self._unread = None  # what came before it is not the present any more
-                raise failure
-            return self._nothing()
-
-    def _nothing(self) -> Reading:
-        """What is read when no step runs: the last point of one that ended, if nobody read it."""
-        last, self._unread = self._unread, None
-        if last is not None and self._driving:
-            return last
-        status = Status.FAULT if self._driving else Status.OK
-        return Reading(self._clock.now(), 0.0, math.nan, 0.0, Regulation.OPEN, status)
-
-    # Impedance -----------------------------------------------------------------------------
-
-    async def impedance(
-        self,
-        frequencies: Sequence[float],
-        amplitude: float,
-        *,
-        bias: float | None = None,
-        largest_current: float | None = None,
-    ) -> tuple[ImpedancePoint, ...]:
-        """Measure a spectrum on board; the cell is off before and after.
-
-        frequencies: Hz, evenly on a logarithmic scale, at least two. amplitude: V, root mean
-        square. bias: V, None for the open circuit that the script finds. largest_current: A, for
-        the current range; what the run was prepared for when None.
-        Raises UnsupportedError, and GarbledReplyError unless every point has come.
-        """
-        protection = self._protection
-        if protection is None:
+        if self._protection is None:
             self._refuse("the run's window is not known yet; prepare() comes first")
-        low, high = protection.voltage
-        if bias is not None and not low <= bias <= high:
-            self._refuse(f"{bias:g} V lies outside the run's {low:g} to {high:g} V")
-        current = protection.current if largest_current is None else largest_current
-        if not 0.0 < current <= self._model.current:
-            self._refuse(f"{current:g} A is beyond its {self._model.current:g} A")
-        if not 0.0 < amplitude <= 0.5:
-            self._refuse(f"an amplitude of {amplitude:g} V; 0 to 0.5 V are meant here")
-        if self._commands is not None and 31 not in self._commands:
-            self._refuse("it lacks the script command meas_loop_eis")
-        if not methodscript.evenly_spaced(frequencies):
-            self._refuse("its spectra are two frequencies or more, evenly spaced in logarithm")
+        self.check_spectrum(request)
         calls = self._calls_for_safety
         async with self._lock:
             await self._stop_reading()
             await self._trust()
+            full_scale = self._model.full_scale(request.current_limit)
             program = methodscript.spectrum(
                 self._manner(),
-                amplitude=amplitude,
-                highest=frequencies[0],
-                lowest=frequencies[-1],
-                points=len(frequencies),
-                bias=bias,
-                full_scale=self._model.full_scale(current),
+                amplitude=request.amplitude,
+                highest=request.frequencies[0],
+                lowest=request.frequencies[-1],
+                points=len(request.frequencies),
+                bias=request.bias,
+                current=request.current_limit,
+                full_scale=full_scale,
             )
             await self._halt()
-            self._driving = False
-            # Two periods for settling and some for averaging: GENERAL, no document says.
-            longest = SETTLING + sum(1.0 + 20.0 / frequency for frequency in frequencies)
-            found: list[bytes] = []
-
-            async def whole() -> None:
-                patience = self._loop_seconds(longest) + TIMEOUT
-                found.extend(await self._exchange(program, end_of_script, patience, calls=calls))
-
-            task = self._reader = asyncio.create_task(whole())
-            try:
-                await asyncio.wait({task})
-            finally:
-                if not task.done():
-                    await self._stop_reading()
-                if self._reader is task:
-                    self._reader = None
-            self._stop_if_unsafe(calls)
-            task.result()
-            return await self._spectrum(found, len(frequencies))
-
-    async def _spectrum(self, lines: list[bytes], expected: int) -> tuple[ImpedancePoint, ...]:
-        for line in lines:
-            await self._report([line])
-        try:
-            points = spectrum_points(lines, self._model.ranges)
-        except ValueError as error:
-            self._garbled(f"the output of an impedance script ({error})", b"\n".join(lines[:4]))
-        if len(points) != expected:
-            raise self._error(
-                GarbledReplyError, f"sent {len(points)} points of a spectrum of {expected}"
+            self._script, self._driving, self._unread = b"", True, None
+            spectrum = RunningSpectrum(
+                request,
+                self._clock,
+                full_scale=full_scale,
+                ranges=self._model.ranges,
+                begun=self._clock.now(),
+                drift=DRIFT,
             )
-        return points
+            await self._follow(spectrum, program, calls)
+            assert spectrum.look is not None
+            self._verify_voltage(request.bias, spectrum.look)
+
+    async def next_point(self) -> ImpedancePoint | None:
+        """The next point of the spectrum as it comes; None behind the last, the cell being off.
+
+        Voltage is that of the held bias before the first point, the current is not told. Raises
+        GarbledReplyError for what is no point or not the next, ReportedError, ReplyTimeoutError,
+        and InstrumentError when anybody ended it, or more flowed than the largest range holds:
+        the point that showed this comes first, with status OVERLOAD, and the script is aborted.
+        """
+        if self._spectrum is None:
+            raise self._error(InstrumentError, "measures no spectrum; begin_spectrum() comes first")
+        return await self._spectrum.next()
+
+    def check_sweep(self, request: SweepRequest) -> None:
+        """Raise UnsupportedError if the instrument cannot do it. Touches nothing."""
+        for voltage in (request.start, request.end):
+            self._check_pair(voltage, request.current_limit)
+        self._check_commands({23: "meas_loop_lsv"})
+        if not abs(request.end - request.start) > request.step * (1.0 + 1e-6):
+            self._refuse(
+                f"a sweep from {request.start:g} to {request.end:g} V in steps of "
+                f"{request.step:g} V has no two levels; hold the voltage, or choose smaller steps"
+            )
+        if not request.step / request.rate >= FASTEST_INTERVAL * (1.0 - 1e-9):
+            self._refuse(
+                f"steps of {request.step:g} V at {request.rate:g} V/s follow each other within "
+                f"{request.step / request.rate:g} s; {FASTEST_INTERVAL:g} s are the least, which "
+                f"steps of {request.rate * FASTEST_INTERVAL:g} V take"
+            )
+        unattended = self._settings.unattended
+        cannot_renew = self._identity is not None and not self._renewable
+        if cannot_renew and request.duration > 0.5 * unattended:
+            self._refuse(
+                f"it lacks the command Y, so that a sweep of {request.duration:g} s cannot be told "
+                f"that somebody is there; choose settings.unattended of twice that ({unattended:g} "
+                "s now)"
+            )
+
+    async def sweep(self, request: SweepRequest) -> None:
+        """Sweep the voltage on board, then hold the last; returns with the first point.
+
+        Levels that last no longer than `settings.interval` are a linear sweep of the instrument,
+        a point a level. Longer ones keep their step and are held one by one with points an
+        interval apart at the most: smaller steps could fall below what the instrument resolves
+        (error 001C), longer intervals could keep `safe` waiting. A current beyond the limit, of
+        either sign, and a voltage outside the run's window open the cell: then readings are
+        FAULT. Renewed and `unattended` like any step, in the sweep as behind it; each renewal may
+        cut one level of a linear sweep short.
+        """
+        if self._protection is None:
+            self._refuse("the run's window is not known yet; prepare() comes first")
+        self.check_sweep(request)
+        await self._run(
+            lambda: self._compile_sweep(request),
+            lambda found: self._verify_voltage(request.start, found),
+            # What is begun anew where a step cannot be renewed: the sweep is over by then.
+            lambda: self._compile(Potentiostatic(request.end, request.current_limit)),
+        )
+
+    def _compile_sweep(self, request: SweepRequest) -> bytes:
+        # A limit at the very end of a range would never be seen to be passed.
+        full_scale = self._model.full_scale(methodscript.OVER_LIMIT * request.current_limit)
+        return methodscript.sweep(
+            self._manner(),
+            start=request.start,
+            end=request.end,
+            rate=request.rate,
+            step=request.step,
+            current=request.current_limit,
+            full_scale=full_scale,
+        )
+
+    def _verify_voltage(self, expected: float, found: Point) -> None:
+        """Hold the first point under a voltage against it, unless its status excuses it."""
+        if found.stage not in (VOLTAGE, SWEEP):
+            self._not_verified("a driven cell", f"stage {found.stage}")
+        if found.status is Status.OK and not abs(found.voltage - expected) <= VOLTAGE_TOLERANCE:
+            self._not_verified(f"{expected:g} V", f"{found.voltage:g} V")
 
     async def safe(self) -> None:
         """Abort what runs, cell off, prove it, or SafeStateError or CommunicationError."""

@@ -13,7 +13,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import ClassVar, NoReturn
 
 from operando.drivers.methodscript import CELL_OFF, PROBE
-from operando.drivers.palmsens_models import EMSTAT4_HR, LONGEST_INTERVAL, Model, model_of
+from operando.drivers.palmsens_models import (
+    EMSTAT4_HR,
+    LONGEST_INTERVAL,
+    POINT_ABORT,
+    Model,
+    model_of,
+)
 from operando.drivers.palmsens_packages import (
     Finished,
     Point,
@@ -71,7 +77,7 @@ class Conversation:
     """A session in which nothing is written to an instrument whose identity is in doubt.
 
     A running script keeps the line to itself: it answers but five letters. So each of our scripts
-    sends a stamp that tells on which instrument it was started.
+    sends a stamp with every point that tells on which instrument it was started.
     """
 
     INFO: ClassVar[DriverInfo]
@@ -89,6 +95,7 @@ class Conversation:
         self._renewable = False
         self._calls_for_safety = 0
         self._give_way = False
+        self._abort_time = LONGEST_INTERVAL  # s that the present script may take to end
         self._line = asyncio.Lock()
         self._quiet_until = 0.0
 
@@ -277,6 +284,7 @@ class Conversation:
             self._foreign()
         serial, firmware, yes = (part.decode("ascii") for part in found.groups())
         self._renewable = yes == "Y"
+        self._abort_time = POINT_ABORT  # it may be a spectrum
         return self._identity_of(serial, firmware)
 
     def _foreign(self) -> NoReturn:
@@ -315,7 +323,7 @@ class Conversation:
 
     async def _halt(self) -> None:
         """Abort whatever script runs and wait until it has ended; fine when none does."""
-        patience = self._loop_seconds(LONGEST_INTERVAL) + TIMEOUT
+        patience = self._loop_seconds(self._abort_time) + TIMEOUT
         lines = await self._exchange(b"Z\n", _aborted, patience)
         problem = trouble(lines[-1])
         if problem is not None and problem.code != BUSY:

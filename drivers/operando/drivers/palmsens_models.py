@@ -1,11 +1,13 @@
 """Windows, ranges and settings of PalmSens instruments that run MethodSCRIPT.
 
 Ranges: tables of the vendor's MethodSCRIPT examples. Windows and the currents that a Pico's ranges
-really reach: at second hand, from the package labmcp-palmsens.
+really reach: at second hand, from the package labmcp-palmsens. Highest frequencies of impedance:
+of the Pico from there; of the others GENERAL, from the vendor's advertisements.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -23,6 +25,20 @@ ON_BOARD = frozenset(
 LONGEST_INTERVAL = 0.5
 """s; `safe` may have to wait for two intervals to end and has 2 s for everything."""
 
+FASTEST_INTERVAL = 0.02
+"""s between points. ASSUMPTION: a slow line needs 5 ms for a point."""
+
+POINT_ABORT = 1.0
+"""s within which an abort ends a point of a spectrum, however low its frequency. ASSUMPTION: the
+documents speak of a measurement interval, and name none for impedance."""
+
+LARGEST_AMPLITUDE = 0.5
+"""V, root mean square, of a spectrum. Our choice: a cell is far from linear there."""
+
+CABLE_INDUCTANCE, CABLE_CAPACITANCE, IMPEDANCE_SHARE = 0.5e-6, 20e-12, 0.01
+"""H, F and fraction, see `impedance_accuracy`. ASSUMPTION: no document at hand states an accuracy;
+half a metre of cable to a cell has about 1 uH/m, and vendors' accuracy plots begin at 1 %."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -30,7 +46,7 @@ class Model:
 
     currents: highest current of each range that is used, A, ascending. ranges: A by range index.
     dc_mode, ac_mode: modes of the potentiostat for steps and for impedance.
-    baud: of its serial line, bits/s.
+    baud: of its serial line, bits/s. frequency: highest of impedance, Hz.
     """
 
     name: str
@@ -41,6 +57,7 @@ class Model:
     dc_mode: int = 3
     ac_mode: int = 3
     baud: int = 921600
+    frequency: float = 200e3
 
     @property
     def current(self) -> float:
@@ -90,10 +107,27 @@ EMSTAT4_HR = Model(
     "EmStat4 HR", ("es4_hr", "mes4hr"), (-6.0, 6.0), tuple(HIGH_RANGES.values()), HIGH_RANGES
 )
 NEXUS = Model(
-    "Nexus", ("nexus1",), (-10.0, 10.0), tuple(sorted(set(NEXUS_RANGES.values()))), NEXUS_RANGES
+    "Nexus",
+    ("nexus1",),
+    (-10.0, 10.0),
+    tuple(sorted(set(NEXUS_RANGES.values()))),
+    NEXUS_RANGES,
+    frequency=1e6,
 )
 
 MODELS = (PICO, SENSIT, EMSTAT4_LR, EMSTAT4_HR, NEXUS)
+
+
+def own_bounds(settings: PalmSensSettings) -> tuple[str, ...]:
+    """What the scripts keep a cell within by themselves, in words for the limit sheet."""
+    return (
+        f"cut-off and current limit of each set-point, compared in its script at each point, every "
+        f"{settings.interval:g} s; a script cannot be read back, its first point shows that it "
+        "does what was asked",
+        f"the cell opens {settings.protection_margin:g} V outside of the window, compared in the "
+        "same way",
+        f"the cell opens {settings.unattended:g} s after the computer was last heard",
+    )
 
 
 def model_of(firmware: str) -> Model | None:
@@ -102,6 +136,17 @@ def model_of(firmware: str) -> Model | None:
         if firmware.startswith(model.prefixes):
             return model
     return None
+
+
+def impedance_accuracy(frequency: float, modulus: float) -> float:
+    """Largest error (ohm) of an impedance of `modulus` ohm at `frequency` Hz.
+
+    A share of the modulus, the inductance of the cables in series and their capacitance across:
+    the form of the accuracy plots that vendors print. ASSUMPTION, see `CABLE_INDUCTANCE`.
+    """
+    omega = 2.0 * math.pi * frequency
+    cables = omega * CABLE_INDUCTANCE + omega * CABLE_CAPACITANCE * modulus**2
+    return IMPEDANCE_SHARE * modulus + cables
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +171,10 @@ class PalmSensSettings:
     mains: Annotated[int, Field(ge=0, le=60)] = 0
 
     def __post_init__(self) -> None:
-        if not 0.02 <= self.interval <= LONGEST_INTERVAL:
+        if not FASTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL:
             raise BadInputError(
-                f"interval must be 0.02 to {LONGEST_INTERVAL:g} s, not {self.interval:g} s"
+                f"interval must be {FASTEST_INTERVAL:g} to {LONGEST_INTERVAL:g} s, not "
+                f"{self.interval:g} s"
             )
         if not self.unattended >= 20.0 * self.interval:
             raise BadInputError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from operando.instruments.samples import Status
@@ -44,6 +44,7 @@ TEXTS = {
     0x0019: "authentication invalid",
     0x001A: "calibration invalid",
     0x001B: "not supported by this device",
+    0x001C: "a step smaller than the instrument resolves",
     0x001F: "technique not licensed",
     0x0021: "potentiostat mode not supported",
     0x0023: "command not allowed in this potentiostat mode",
@@ -65,6 +66,7 @@ TEXTS = {
     0x401B: "package commands in a wrong order",
     0x4027: "needs the cell on",
     0x4028: "needs the cell off",
+    0x4029: "a technique needs one step at the least",
     0x4032: "potential (or its range) cannot be set inside the loop",
     0x4033: "current (or its range) cannot be set inside the loop",
     0x4034: "feature not licensed",
@@ -173,6 +175,13 @@ def _metadata(text: str) -> tuple[int, int | None]:
     return flags, current_range
 
 
+def gravest(*variables: Variable) -> Status:
+    """The status of several variables together: that of the worst."""
+    found = {variable.status for variable in variables}
+    order = (Status.OVERLOAD, Status.FAULT, Status.UNDERLOAD, Status.UNSTABLE)
+    return next((one for one in order if one in found), Status.OK)
+
+
 VOLTAGES = frozenset({"ab", "da"})
 CURRENTS = frozenset({"ba", "db"})
 
@@ -186,7 +195,7 @@ def point(line: bytes) -> Point:
     if len(variables) not in (3, 4) or variables[0].kind != "eb" or variables[1].kind != "ja":
         raise ValueError("not a point of a script of this driver")
     time, stage, potential = variables[:3]
-    if potential.kind not in VOLTAGES or not time.value >= 0.0 or stage.value not in (0, 1, 2):
+    if potential.kind not in VOLTAGES or not time.value >= 0.0 or stage.value not in (0, 1, 2, 3):
         raise ValueError("not a point of a script of this driver")
     if (len(variables) == 4) != (stage.value != 0):
         raise ValueError("a current at rest, or none in a step")
@@ -197,10 +206,7 @@ def point(line: bytes) -> Point:
             raise ValueError("not a current")
         electrical.append(variables[3])
         current = variables[3].value
-    # The gravest counts.
-    found = {variable.status for variable in electrical}
-    order = (Status.OVERLOAD, Status.FAULT, Status.UNDERLOAD, Status.UNSTABLE)
-    status = next((one for one in order if one in found), Status.OK)
+    status = gravest(*electrical)
     voltage = potential.value
     if status is Status.OVERLOAD:
         voltage = math.nan if electrical[0].status is Status.OVERLOAD else voltage
@@ -222,6 +228,11 @@ class PointClock:
         self._zero = math.inf
         self._last = 0.0
 
+    @property
+    def zero(self) -> float:
+        """Laboratory time at which the timer was started, s; infinite before the first point."""
+        return self._zero
+
     def made(self, time: float, arrival: float) -> float:
         """When a point was made that the timer stamps `time` and that came at `arrival`.
 
@@ -235,36 +246,31 @@ class PointClock:
         return min(arrival, self._zero + time)
 
 
-class ImpedancePoint(NamedTuple):
-    """One point of a spectrum. frequency: Hz. real, imaginary: ohm, capacitive is negative.
+class Impedance(NamedTuple):
+    """One point of a spectrum as it is sent.
 
-    current_range: A, NaN when not told.
+    time: s on the instrument's clock since the script began. frequency: Hz. real, imaginary: ohm,
+    capacitive is negative. range: index of the current range, None when not told.
     """
 
+    time: float
     frequency: float
     real: float
     imaginary: float
-    current_range: float
     status: Status
+    range: int | None
 
 
-def spectrum_points(
-    lines: Sequence[bytes], ranges: Mapping[int, float]
-) -> tuple[ImpedancePoint, ...]:
-    """Points of an impedance script's whole output. ranges: A by index. Raises ValueError."""
-    check_nesting(lines)
-    points = []
-    for line in lines:
-        if not line.startswith(b"P"):
-            continue
-        variables = package(line)
-        if [variable.kind for variable in variables] != ["dc", "cc", "cd"]:
-            raise ValueError(f"{line!r} is not a point of a spectrum")
-        frequency, real, imaginary = variables
-        status = real.status if real.status is not Status.OK else imaginary.status
-        full = math.nan if real.range is None else ranges.get(real.range, math.nan)
-        points.append(ImpedancePoint(frequency.value, real.value, imaginary.value, full, status))
-    return tuple(points)
+def impedance(line: bytes) -> Impedance:
+    """A point of a spectrum of ours: time, frequency, Z' and Z''. Raises ValueError."""
+    variables = package(line)
+    if [variable.kind for variable in variables] != ["eb", "dc", "cc", "cd"]:
+        raise ValueError("not a point of a spectrum of this driver")
+    time, frequency, real, imaginary = variables
+    if not time.value >= 0.0:
+        raise ValueError("a time before the script began")
+    status = gravest(real, imaginary)
+    return Impedance(time.value, frequency.value, real.value, imaginary.value, status, real.range)
 
 
 def trouble(line: bytes) -> Trouble | None:

@@ -53,22 +53,13 @@ class Tare:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """When and by what the load cell was calibrated. date, expires: ISO 8601; empty: unknown."""
-
-    date: str = ""
-    certificate: str = ""
-    expires: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class PT113Settings:
     """What the indicator cannot say.
 
     piston_area: m2, over which the force is a pressure. unit: of the display.
     address: 1 to 99 (1 on RS-232).
     capacity: N that the load cell may carry, 0 when not stated; beyond it readings are OVERLOAD.
-    tare, calibration: kept for the record; the pressure comes from the gross weight.
+    tare: kept for the record; the pressure comes from the gross weight.
     checksum: BSI check sum on, as in the indicator's menu.
     decimals: digits behind the decimal point of the display; Modbus sends none.
     word_order: Modbus order of 32-bit values, as in the indicator's menu.
@@ -79,7 +70,6 @@ class PT113Settings:
     address: Annotated[int, Field(ge=1, le=99)] = 1
     capacity: Newtons = 0.0
     tare: Tare = field(default_factory=Tare)
-    calibration: Calibration = field(default_factory=Calibration)
     checksum: bool = False
     decimals: Annotated[int, Field(ge=0, le=6)] = 1
     word_order: Literal["high-low", "low-high"] = "high-low"
@@ -120,12 +110,9 @@ class _Indicator(NoOutput, WireDriver[PT113Settings]):
 
     @property
     def calibration(self) -> dict[str, str | float]:
-        """Calibration, tare (N), piston area (m2) and unit, for the record."""
+        """Tare (N), piston area (m2) and unit, for the record."""
         settings = self._settings
         return {
-            "date": settings.calibration.date,
-            "certificate": settings.calibration.certificate,
-            "expires": settings.calibration.expires,
             "tare": settings.tare.value,
             "tare_date": settings.tare.date,
             "piston_area": settings.piston_area,
