@@ -9,7 +9,7 @@ from operando.protocols.actuator_steps import (
 from operando.protocols.actuators import VERIFIED, check_actuator
 from operando.protocols.cccv import cccv
 from operando.protocols.hold import conditioned_cccv
-from operando.protocols.preflight import OpenCircuitWindow
+from operando.protocols.preflight import Finding, OpenCircuitWindow
 from operando.protocols.preview import Preview, preview
 from operando.protocols.protocol import Cell, Outcome, Plan, ProtocolFunction, Steps, protocol
 from operando.protocols.run import POTENTIOSTAT, Channel, RunResult, RunSettings, RunState
@@ -27,9 +27,13 @@ from operando.protocols.steps import (
     ConstantCurrent,
     ConstantCurrentConstantVoltage,
     ConstantVoltage,
+    Impedance,
     Rest,
     Step,
+    VoltageSweep,
+    logarithmic,
 )
+from operando.protocols.techniques import check_technique
 
 __all__ = [
     "CHAMBER_TEMPERATURE",
@@ -41,8 +45,10 @@ __all__ = [
     "ConstantCurrent",
     "ConstantCurrentConstantVoltage",
     "ConstantVoltage",
+    "Finding",
     "HoldPressure",
     "HoldTemperature",
+    "Impedance",
     "OpenCircuitWindow",
     "Outcome",
     "Plan",
@@ -56,12 +62,15 @@ __all__ = [
     "SheetLine",
     "Step",
     "Steps",
+    "VoltageSweep",
     "cccv",
     "check_actuator",
+    "check_technique",
     "conditioned_cccv",
     "contradictions",
     "default_limits",
     "limit_sheet",
+    "logarithmic",
     "loosened",
     "missing_limits",
     "preview",

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from operando.instruments.conditions import Condition, Live, Operand
 from operando.instruments.errors import BadInputError
+from operando.instruments.recipe import RecordConditions
 from operando.instruments.words import quantity_words
 from operando.protocols.steps import AtRest
 
@@ -42,6 +43,7 @@ class HoldTemperature(AtRest):
     until: tuple[Condition, ...]
     label: str = "hold temperature"
     cycle: int = 0
+    record: RecordConditions | None = None
 
     role: ClassVar[str] = "temperature_controller"
 
@@ -77,6 +79,7 @@ class HoldPressure(AtRest):
     until: tuple[Condition, ...]
     label: str = "hold pressure"
     cycle: int = 0
+    record: RecordConditions | None = None
 
     role: ClassVar[str] = "pressure_controller"
 

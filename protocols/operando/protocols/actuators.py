@@ -115,6 +115,14 @@ class Actuators:
             self._wanted[step.role], self._asked_by[step.role] = step, index
         self.tell_again()
 
+    def recall(self, step: Step, index: int) -> None:
+        """Step number `index` was over before this program began; what it asked for still counts.
+
+        It is told again with the next step.
+        """
+        if isinstance(step, HoldTemperature | HoldPressure):
+            self._wanted[step.role], self._asked_by[step.role] = step, index
+
     def tell_again(self) -> None:
         """Tell what no longer stands, in the background."""
         last = self._telling

@@ -46,15 +46,24 @@ def started_entry(step: Step, tally: Tally) -> dict[str, JSON]:
     }
 
 
-def ended_entry(outcome: Outcome, tally: Tally) -> dict[str, JSON]:
-    """How a step ended. charge_before: C, passed by the set-point before after its last reading."""
-    return {
+def ended_entry(
+    outcome: Outcome, tally: Tally, spectrum: Mapping[str, JSON] | None = None
+) -> dict[str, JSON]:
+    """How a step ended. charge_before: C, passed by the set-point before after its last reading.
+
+    spectrum: what is known of the one that it measured.
+    """
+    measured: dict[str, JSON] = {"spectrum": dict(spectrum)} if spectrum else {}
+    return measured | {
         "index": outcome.index,
         "reason": outcome.reason,
         "condition": None if outcome.condition is None else str(outcome.condition),
         "duration": outcome.duration,
         "charge": outcome.charge,
         "energy": outcome.energy,
+        "voltage": outcome.voltage,
+        "current": outcome.current,
+        "time": outcome.time,
         "charge_before": tally.charge_before,
     }
 
@@ -81,6 +90,7 @@ def firing_entry(firing: Firing) -> dict[str, JSON]:
     }
 
 
+PROGRAM_DIED = "no reading: the program that ran this died, and the run was resumed"
 STOOD_STILL = "no reading: this process or its computer stood still"
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from operando.instruments.clock import Clock
-from operando.instruments.limits import Action, Firing, LimitMonitor
+from operando.instruments.conditions import Condition, parse
+from operando.instruments.errors import BadInputError
+from operando.instruments.limits import Action, Firing, Limit, LimitMonitor
 from operando.instruments.recorder import JSON, Entry
 from operando.protocols.entries import firing_entry
 from operando.protocols.run import RunSettings, RunState
 from operando.protocols.sheet import on_board_limits
-from operando.protocols.tally import Tally
+from operando.protocols.tally import ELECTRICAL, Tally
 
 READING_TIME = 2.0
 """Wall s that a reading may take before its quantity can count as stale: time-out and repeats."""
@@ -39,6 +41,7 @@ class LimitWatch:
             replace(limit, stale_after=max(limit.stale_after, patience))
             for limit in settings.limits
         )
+        self._protection = settings.protection
         self._enforced_on_board = on_board_limits(settings.limits, settings.protection)
         self._clock = clock
         self._tally = tally
@@ -46,7 +49,45 @@ class LimitWatch:
         self._note = note
         self._fired: list[Firing] = []
         self._journalling = asyncio.Lock()
+        self._electrical = frozenset(
+            limit.name for limit in settings.limits if limit.when.quantities <= ELECTRICAL
+        )
+        self._unread = False
         self.on_board = False
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits in force."""
+        return self._limits.limits
+
+    def unread(self, quiet: bool) -> None:
+        """Excuse electrical limits while a spectrum is measured, in which no voltage is read."""
+        if self._unread and not quiet:
+            self.reset()
+        self._unread = quiet
+
+    def change(self, name: str, when: Condition) -> tuple[str, str]:
+        """Let a limit act at another condition on the same quantities; both as text.
+
+        What the instrument enforces by itself stays as it was programmed. Raises BadInputError.
+        """
+        old = next((limit for limit in self._limits.limits if limit.name == name), None)
+        if old is not None and old.when.quantities != when.quantities:
+            raise BadInputError(
+                f"limit {name} watches {', '.join(sorted(old.when.quantities))}; "
+                f"'{when}' would leave that unguarded"
+            )
+        new = Limit(name, when, Action.TRIP) if old is None else replace(old, when=when)
+        changed = self._limits.exchange(new)
+        # What was programmed may not reach as far as the new one.
+        self._enforced_on_board &= on_board_limits(self.limits, self._protection)
+        return str(changed.when), str(when)
+
+    def repeat(self, edits: Iterable[Mapping[str, JSON]]) -> None:
+        """Change limits as the entries of a journal say that they were changed."""
+        for edit in edits:
+            if edit.get("what") == "limit":
+                self.change(str(edit.get("name")), parse(str(edit.get("new"))))
 
     def acts_on(self, quantity: str) -> bool:
         """Whether a limit that does more than warn watches a quantity."""
@@ -80,7 +121,8 @@ class LimitWatch:
             await self._clock.sleep(period)
             if is_running():
                 now, tally = self._clock.now(), self._tally
-                excused = self._enforced_on_board if self.on_board else ()
+                excused = self._enforced_on_board if self.on_board else frozenset()
+                excused |= self._electrical if self._unread else frozenset()
                 self._act(self._limits.check_stale(now - tally.start, tally.ages(now), excused))
             await self.journal()
 

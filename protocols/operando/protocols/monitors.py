@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Coroutine, Mapping
 from typing import Protocol
 
 from operando.instruments.clock import Clock
 from operando.instruments.errors import CommunicationError, InstrumentError
+from operando.instruments.recipe import Poll
 from operando.instruments.roles import Instrument
 from operando.instruments.samples import AuxReading
+from operando.protocols.synchrony import Synchrony
 
 
 class Monitor(Instrument, Protocol):
@@ -41,9 +44,16 @@ class MonitorSink(Protocol):
 
 
 async def watch(
-    name: str, monitor: Monitor, interval: float, clock: Clock, sink: MonitorSink
+    name: str,
+    monitor: Monitor,
+    interval: float,
+    clock: Clock,
+    sink: MonitorSink,
+    synchrony: Synchrony | None = None,
 ) -> None:
     """Poll a monitor every `interval` s of laboratory time until cancelled.
+
+    synchrony: poll it together with the potentiostat instead, where that is polled as often.
 
     A reading that fails is reported once an outage; the session is renewed and polling goes on,
     so that the limits on its quantities find them stale. The phase within the interval follows
@@ -54,7 +64,10 @@ async def watch(
     failing = False
     try:
         while True:
-            await clock.sleep_until(due)
+            if synchrony is not None and name in synchrony:
+                await synchrony.wait(name, interval)
+            else:
+                await clock.sleep_until(due)
             try:
                 readings = await readings_of(monitor)
             except InstrumentError as error:
@@ -77,6 +90,37 @@ async def watch(
     except Exception as error:
         sink.on_crash(name, f"{type(error).__name__}: {error}")
         raise
+
+
+class Watchers:
+    """The tasks that look on while a run goes on, by the instrument's name."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(
+        self,
+        monitors: Mapping[str, Monitor],
+        poll: Poll,
+        sink: MonitorSink,
+        synchrony: Synchrony,
+    ) -> None:
+        """Poll monitors, each as often as its own interval says."""
+        for name, monitor in monitors.items():
+            self.add(name, watch(name, monitor, poll.of(name), self._clock, sink, synchrony))
+
+    def add(self, name: str, watching: Coroutine[None, None, None]) -> None:
+        """Let something look on beside them."""
+        self._tasks[name] = asyncio.create_task(watching)
+
+    async def stop(self, *names: str) -> None:
+        """End some of them, all if none is named, and wait for that."""
+        chosen = names or tuple(self._tasks)
+        tasks = [self._tasks.pop(name) for name in chosen if name in self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def readings_of(monitor: Monitor) -> tuple[AuxReading, ...]:

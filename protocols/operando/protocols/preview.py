@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
+from operando.instruments.errors import BadInputError
+from operando.protocols.advancing import asked_at
 from operando.protocols.protocol import Cell, Outcome, Plan
 from operando.protocols.run import current_bound
-from operando.protocols.steps import Step, elapsed_bound
+from operando.protocols.steps import Impedance, Step, describe, elapsed_bound, step_hash
 
 MOST_STEPS = 2000
 """A preview of an adaptive protocol stops here; it cannot know how the cell will answer."""
+
+MOST_TIME = 10.0
+"""Wall s after which a preview stops as well: a protocol may think long about each step."""
 
 _SILENCED = threading.Lock()
 """Held while the standard output is put aside."""
@@ -27,7 +33,8 @@ class Preview:
 
     complete: the plan came to its end within MOST_STEPS. highest_current: A.
     durations: s of each step, estimated from the nominal capacity and the timed steps.
-    groups: how many steps each group has; one may run on board whole.
+    groups: how many steps each group has; one may run on board whole. places: file and line of
+    the yield that asked for each step.
     """
 
     steps: tuple[Step, ...]
@@ -35,6 +42,7 @@ class Preview:
     highest_current: float
     durations: tuple[float, ...]
     groups: tuple[int, ...]
+    places: tuple[str, ...]
 
     @cached_property
     def behind(self) -> tuple[float, ...]:
@@ -71,42 +79,87 @@ def preview(plan: Plan, cell: Cell) -> Preview:
 
     What the protocol prints is said when it runs, and not here too. May be called in any thread.
     """
+    with silenced():
+        ahead, again = _preview(plan, cell), _preview(plan, cell)
+    if found := _difference(ahead, again):
+        raise BadInputError(
+            f"protocol {plan.protocol.name} asks for other steps each time it is asked: {found}. "
+            "A run that is resumed after a crash asks it again, so take time, randomness and "
+            f"results from the outcomes and the cell alone{_where_to_look(plan)}"
+        )
+    return ahead
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Put aside what is printed meanwhile. May be used in any thread."""
     # The standard output is that of all threads: two that exchange it must not overlap, and none
     # waits for another, whose protocol may hang.
     silencing = _SILENCED.acquire(blocking=False)
     try:
         with contextlib.redirect_stdout(io.StringIO()) if silencing else contextlib.nullcontext():
-            return _preview(plan, cell)
+            yield
     finally:
         if silencing:
             _SILENCED.release()
+
+
+def _difference(first: Preview, second: Preview) -> str:
+    """How two previews of one plan differ, in words; "" if they do not."""
+    for index, (one, other) in enumerate(zip(first.steps, second.steps, strict=False), 1):
+        if one != other and step_hash(one) != step_hash(other):
+            return f"step {index} was {_said(one)}, and then {_said(other)}"
+    shorter, longer = sorted((first, second), key=lambda ahead: len(ahead.steps))
+    if shorter.complete and (not longer.complete or len(shorter.steps) < len(longer.steps)):
+        return f"for {len(first.steps)} steps at first, and then for {len(second.steps)}"
+    return ""
+
+
+def _said(step: Step) -> str:
+    data = {key: value for key, value in describe(step).items() if value not in (None, 0)}
+    return ", ".join(f"{key} {value}" for key, value in data.items())
+
+
+def _where_to_look(plan: Plan) -> str:
+    script = plan.protocol.script
+    return "" if script is None else f"; 'operando protocols {script.path.name}' says where to look"
 
 
 def _preview(plan: Plan, cell: Cell) -> Preview:
     steps: list[Step] = []
     durations: list[float] = []
     groups: list[int] = []
+    places: list[str] = []
     program = plan.groups(cell)
-    complete = False
+    complete, passed = False, 0.0
     try:
         group = next(program)
-        while len(steps) < MOST_STEPS:
+        until = time.monotonic() + MOST_TIME
+        while len(steps) < MOST_STEPS and time.monotonic() < until:
             steps += group
             durations += [_duration(step, cell) for step in group]
             groups.append(len(group))
+            places += [asked_at(program)] * len(group)
             last, seconds = steps[-1], durations[-1]
+            passed += sum(durations[-len(group) :])
             group = program.send(
-                Outcome(len(steps), "condition", last.until[0], seconds, 0.0, 0.0, 0.0, 0.0)
+                Outcome(len(steps), "condition", last.until[0], seconds, 0.0, 0.0, 0.0, 0.0, passed)
             )
     except StopIteration:
         complete = True
     finally:
         program.close()
-    highest = max((current_bound(step.setpoint(0.0)) for step in steps), default=0.0)
-    return Preview(tuple(steps), complete, highest, tuple(durations), tuple(groups))
+    highest = max(map(_highest_current, steps), default=0.0)
+    return Preview(tuple(steps), complete, highest, tuple(durations), tuple(groups), tuple(places))
+
+
+def _highest_current(step: Step) -> float:
+    return step.current_limit if isinstance(step, Impedance) else current_bound(step.setpoint(0.0))
 
 
 def _duration(step: Step, cell: Cell) -> float:
+    if isinstance(step, Impedance):
+        return step.request(0.0).duration
     bound = elapsed_bound(step.until)
     if bound is not None:
         return bound

@@ -10,25 +10,27 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import GeneratorType
-from typing import Any, cast
+from random import Random
+from typing import Any
 
 from operando.instruments.bench import CellEntry
 from operando.instruments.conditions import Condition
 from operando.instruments.errors import BadInputError
 from operando.instruments.parameters import Where, descriptions, parameters_from
-from operando.protocols.steps import Block, Step, problem_with, shown
+from operando.protocols.advancing import flat, grouped
+from operando.protocols.steps import Block, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a step ended.
 
-    index: running number of the step, from 1. reason: "condition", "cut-off" or "operator".
-    condition: the condition that ended it. duration: s, pauses excluded. charge: net, C.
-    energy: net, J. voltage, current: last reading, V and A.
+    index: running number of the step, from 1. reason: "condition", "cut-off", "operator", or
+    "complete" for a spectrum. condition: the condition that ended it. duration: s, pauses excluded.
+    charge: net, C. energy: net, J. voltage, current: last reading, V and A. time: s since the run
+    began.
     """
 
     index: int
@@ -39,6 +41,7 @@ class Outcome:
     energy: float
     voltage: float
     current: float
+    time: float = 0.0
 
     def ended_by(self, condition: Condition) -> bool:
         """Whether this condition ended the step."""
@@ -57,9 +60,14 @@ Program = Generator[Step, Outcome, None]
 
 @dataclass(frozen=True)
 class Cell:
-    """The cell under test, as a protocol sees it. capacity: C that 1C refers to."""
+    """The cell under test, as a protocol sees it. capacity: C that 1C refers to.
+
+    seed: of `random`, the run's own random numbers: a run that is resumed gets the same ones again.
+    """
 
     entry: CellEntry
+    seed: int = 0
+    random: Random = field(default_factory=Random, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -92,11 +100,12 @@ class Plan:
 
     def groups(self, cell: Cell) -> Groups:
         """The generator of groups of steps for this cell; each may run on board whole."""
-        return _grouped(self.protocol, self.protocol.function(cell, **self.parameters))
+        own = replace(cell, random=Random(cell.seed))
+        return grouped(self.protocol, own, self.parameters)
 
     def steps(self, cell: Cell) -> Program:
         """The generator of steps for this cell, blocks unrolled."""
-        return _flat(self.groups(cell))
+        return flat(self.groups(cell))
 
     def window(self) -> tuple[float, float]:
         """Lowest and highest voltage that the protocol itself goes to, V."""
@@ -110,11 +119,24 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Script:
+    """The file that a protocol was loaded from. path: absolute. text: as it was then."""
+
+    path: Path
+    text: str
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the text in UTF-8."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class ProtocolFunction:
     """A protocol: call it with its parameters to get a plan.
 
     name: of the function. source: where the procedure comes from. summary: first line of the
-    docstring. source_hash: SHA-256 of the module's text, for the record.
+    docstring. script: the file it is in, where a recipe names one.
     """
 
     function: Callable[..., Steps]
@@ -122,6 +144,7 @@ class ProtocolFunction:
     source: str
     summary: str
     parameter_docs: Mapping[str, str] = field(default_factory=dict)
+    script: Script | None = None
 
     def __call__(self, **parameters: Any) -> Plan:
         """Check the parameters and give a plan. Raises BadInputError."""
@@ -130,6 +153,14 @@ class ProtocolFunction:
     def plan(self, table: Mapping[str, object], *, where: Where) -> Plan:
         """The same from a table. where: its place for messages, see `parameters_from`."""
         return Plan(self, parameters_from(self.function, table, where))
+
+    def steps(self, cell: Cell, **parameters: Any) -> Steps:
+        """Its steps, inside another protocol: `yield from cccv.steps(cell, cycles=2)`.
+
+        Parameters as in a recipe, with its defaults. Raises BadInputError.
+        """
+        plan = self.plan(parameters, where=f"{self.name}.steps(...)")
+        return self.function(cell, **plan.parameters)
 
     def parameter_table(self) -> list[dict[str, str]]:
         """Name, default and meaning of each parameter, as text."""
@@ -145,9 +176,20 @@ class ProtocolFunction:
 
     @property
     def source_hash(self) -> str:
-        """SHA-256 of the source text of the module that defines the protocol."""
+        """SHA-256 of the source text of the file that defines the protocol.
+
+        Where there is no such text, as under `python -c`, a sentence that says so.
+        """
+        if self.script is not None:
+            return self.script.hash
         module = inspect.getmodule(self.function)
-        text = inspect.getsource(module) if module is not None else ""
+        try:
+            text = inspect.getsource(module) if module is not None else ""
+        except (OSError, TypeError):
+            text = ""
+        if not text:
+            file = inspect.unwrap(self.function).__code__.co_filename
+            return f"not known: the protocol was defined in {file}, whose text nobody kept"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -169,62 +211,3 @@ def protocol(*, source: str) -> Callable[[Callable[..., Steps]], ProtocolFunctio
         )
 
     return decorate
-
-
-def _grouped(maker: ProtocolFunction, steps: Steps) -> Groups:
-    """Groups of steps, passing outcomes back; a block's own outcome is that of its last step.
-
-    Raises BadInputError when the protocol's function gives anything but steps.
-    """
-    if not isinstance(steps, Generator):
-        code = inspect.unwrap(maker.function).__code__
-        place = f"{Path(code.co_filename).name} line {code.co_firstlineno}"
-        raise BadInputError(
-            f"protocol {maker.name}, {place}: its function returns {shown(steps)}; write it as "
-            "a generator, which yields its steps: 'yield Rest(...)'"
-        )
-    try:
-        item = next(steps)
-        while True:
-            problem = _problem_with(item)
-            if problem:
-                raise BadInputError(f"protocol {maker.name}, {_place(steps)}: {problem}")
-            if isinstance(item, Block):
-                for _ in range(item.repeat):
-                    outcome = yield tuple(item.steps)
-            else:
-                outcome = yield (item,)
-            item = steps.send(outcome)
-    except StopIteration:
-        return
-
-
-def _flat(groups: Groups) -> Program:
-    """The steps of groups, one by one."""
-    try:
-        group = next(groups)
-        while True:
-            for step in group:
-                outcome = yield step
-            group = groups.send(outcome)
-    except StopIteration:
-        return
-    finally:
-        groups.close()
-
-
-def _problem_with(item: Step | Block) -> str:
-    if not isinstance(item, Block):
-        return problem_with(item)
-    if not item.steps or item.repeat < 1:
-        return "a block needs at least one step and one repeat"
-    return next(filter(None, map(problem_with, item.steps)), "")
-
-
-def _place(steps: Steps) -> str:
-    """File and line of the yield at which a generator waits, in whatever function that is."""
-    place, waiting = "somewhere", cast(object, steps)
-    while isinstance(waiting, GeneratorType) and waiting.gi_frame is not None:
-        place = f"{Path(waiting.gi_code.co_filename).name} line {waiting.gi_frame.f_lineno}"
-        waiting = waiting.gi_yieldfrom
-    return place

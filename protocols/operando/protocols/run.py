@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from operando.instruments.limits import Limit
-from operando.instruments.recipe import Poll, RecordConditions
+from operando.instruments.recipe import Poll, Preflight, RecordConditions
 from operando.instruments.roles import (
     Galvanostatic,
     Potentiostat,
@@ -17,7 +17,7 @@ from operando.instruments.roles import (
     SetPoint,
 )
 from operando.protocols.monitors import Monitor
-from operando.protocols.preflight import OpenCircuitWindow
+from operando.protocols.preflight import Finding, OpenCircuitWindow
 from operando.protocols.protocol import Cell
 
 
@@ -57,15 +57,18 @@ class RunSettings:
     poll: s between readings of the potentiostat, and of each monitor.
     limits: what must never happen. record: which readings become rows.
     protection: bounds programmed into the potentiostat before anything is switched on.
-    open_circuit: voltage in which a healthy cell must be found before the first step; None
-    skips the check and says so in the journal.
+    open_circuit: voltage in which a healthy cell is found before the first step.
+    preflight: what else is looked at before it, and what is let pass. found: what the computer
+    and its files already said.
     """
 
     poll: Poll
     limits: tuple[Limit, ...]
     record: RecordConditions
     protection: Protection
-    open_circuit: OpenCircuitWindow | None
+    open_circuit: OpenCircuitWindow
+    preflight: Preflight = field(default_factory=Preflight)
+    found: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,19 +15,18 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import NoReturn
 
 from operando.instruments.clock import Clock
+from operando.instruments.conditions import Condition
 from operando.instruments.errors import (
     BadInputError,
-    CommunicationError,
-    LinkLostError,
     OperandoError,
     RecordError,
-    SafeStateError,
+    UnsupportedError,
 )
+from operando.instruments.limits import Limit
 from operando.instruments.recorder import JSON, Entry, Recorder
-from operando.instruments.roles import OpenCircuit
-from operando.instruments.safety import secure
 from operando.instruments.samples import AuxReading, Reading, Status
 from operando.protocols.actuators import VERIFIED, Actuators, OnActuator
+from operando.protocols.circuit import Circuit
 from operando.protocols.entries import (
     OUT_OF_RANGE,
     WENT_OFF,
@@ -39,16 +38,13 @@ from operando.protocols.entries import (
     safe_entry,
     started_entry,
 )
-from operando.protocols.limit_watch import READING_TIME, LimitWatch
-from operando.protocols.monitors import readings_of, watch
+from operando.protocols.limit_watch import LimitWatch
+from operando.protocols.monitors import Watchers
 from operando.protocols.on_board import OnBoard, on_board
-from operando.protocols.preflight import (
-    OpenCircuitWindow,
-    judge_monitor,
-    judge_open_circuit,
-    settled,
-)
+from operando.protocols.polling import poll
+from operando.protocols.preparation import Preparation
 from operando.protocols.protocol import Outcome, Plan
+from operando.protocols.replay import Resumption, count_on, go_on_with
 from operando.protocols.run import (
     FINAL,
     GRAVITY,
@@ -57,13 +53,11 @@ from operando.protocols.run import (
     RunResult,
     RunSettings,
     RunState,
-    current_bound,
 )
-from operando.protocols.steps import Step
+from operando.protocols.steps import Impedance, Step
+from operando.protocols.synchrony import Synchrony
 from operando.protocols.tally import ELECTRICAL, Tally
-
-MISSED_READINGS = 2
-"""Consecutive failed readings that are repeated before the run counts as faulted."""
+from operando.protocols.techniques import Spectra
 
 
 class _Interrupted(Exception):  # noqa: N818 - it is not an error
@@ -73,7 +67,9 @@ class _Interrupted(Exception):  # noqa: N818 - it is not an error
 class Runner:
     """Runs one plan on one channel.
 
-    guard: puts an actuator under guard, by its name, before this run drives it.
+    guard: puts an actuator under guard, by its name, before this run drives it. resumption: of a
+    run whose program died; the recorder is then that of its record. started: laboratory time at
+    which the run began, s; now, if None.
     """
 
     def __init__(
@@ -84,31 +80,40 @@ class Runner:
         recorder: Recorder,
         clock: Clock,
         guard: OnActuator | None = None,
+        resumption: Resumption | None = None,
+        started: float | None = None,
     ) -> None:
         self._channel = channel
         self._plan = plan
         self._settings = settings
         self._recorder = recorder
-        self._clock = clock
-        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self.clock = clock
+        self._watchers = Watchers(clock)
+        self.synchrony = Synchrony(settings.poll.together, clock)
         self._polling: asyncio.Task[None] | None = None
-        self._securing: asyncio.Task[SafeStateError | None] | None = None
         self._observed_until = -math.inf
         self._driven = False
         self._step_is_open = False
+        self._cut = -1
         self._step_ids: dict[tuple[str, str], int] = {}
-        self._checked = settings.open_circuit is None
-        self._opened_at = clock.now()
+        self._circuit = Circuit(channel.potentiostat, clock)
         self._interruption: tuple[RunState, str] | None = None
         self._interrupted = asyncio.Event()
         self._interrupted_at = clock.now()
         self._resumed = asyncio.Event()
-        self._output_may_be_on = True
-        self._actuators = Actuators(channel, self.note, guard, self._stop_watching, self.hold)
+        self._actuators = Actuators(channel, self.note, guard, self._watchers.stop, self.hold)
         self.state = RunState.PREPARING
         self.reason = ""
-        self.tally = Tally(clock.now(), clock.utc() - clock.now(), settings.record, recorder)
+        self._resumption = resumption
+        self.tally = Tally(
+            clock.now() if started is None else started,
+            clock.utc() - clock.now(),
+            settings.record,
+            recorder,
+        )
+        self._spectra = Spectra(channel.potentiostat, recorder, clock, self)
         self._limits = LimitWatch(settings, clock, self.tally, self._interrupt, self.note)
+        self._preparation = Preparation(channel, settings, self.tally, self.note, self.on_aux)
 
     # ---- what an operator can do, from the same event loop -------------------------------
 
@@ -133,10 +138,31 @@ class Runner:
         if self.state is RunState.RUNNING:
             self._interrupt(RunState.HELD, reason)
 
+    async def cut_step(self, by: str) -> None:
+        """End the present step at once; the protocol goes on with the next. by: who asked.
+
+        Raises BadInputError when no step is running.
+        """
+        if self.state not in (RunState.RUNNING, RunState.PAUSED) or not self._step_is_open:
+            raise BadInputError(f"channel {self._channel.name}: no step is running")
+        number, label = self.tally.step_count, self.tally.label
+        edit: dict[str, JSON] = {"what": "step", "index": number, "label": label, "by": by}
+        await self.note(Entry.EDIT, edit | {"old": "until its conditions", "new": "ended"})
+        self._cut = number
+        if number == self.tally.step_count:
+            # What runs is stopped, and taken up again without it.
+            self._interrupt(RunState.PAUSED, f"step '{label}' was ended by {by}")
+
+    async def change_limit(self, name: str, when: Condition, by: str) -> None:
+        """Let a limit act at another value of the same quantities. Raises BadInputError."""
+        old, new = self._limits.change(name, when)
+        edit: dict[str, JSON] = {"what": "limit", "name": name, "by": by}
+        await self.note(Entry.EDIT, edit | {"old": old, "new": new})
+
     async def stood_still(self, seconds: float) -> None:
         """Say that this process was stopped for `seconds` of laboratory time, and hold."""
         if self.state is RunState.RUNNING:
-            now = self._clock.now()
+            now = self.clock.now()
             await self.unobserved(now - seconds, now)
 
     def lost(self, name: str, why: str) -> None:
@@ -151,10 +177,20 @@ class Runner:
     @property
     def verified_off(self) -> bool:
         """Whether the circuit has been read back open since anything was switched on."""
-        return not self._output_may_be_on
+        return not self._circuit.may_be_closed
 
     @property
-    def _rest_limit(self) -> float:
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits in force, those that an operator changed among them."""
+        return self._limits.limits
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether what is being done is to be left, because the circuit is on its way to open."""
+        return self._interrupted.is_set()
+
+    @property
+    def rest_limit(self) -> float:
         """Compliance of a zero-current source: clear of the window, so that it never acts, V."""
         low, high = self._settings.protection.voltage
         return max(abs(low), abs(high)) + 0.5
@@ -163,14 +199,14 @@ class Runner:
         if self._interruption is None or GRAVITY[state] > GRAVITY[self._interruption[0]]:
             self._interruption = (state, reason)
         if not self._interrupted.is_set():
-            self._interrupted_at = self._clock.now()
+            self._interrupted_at = self.clock.now()
         self._interrupted.set()
         self._resumed.clear()  # what comes later outranks a resume that was not acted on yet
         # The way to the safe state begins here and waits for nobody: whatever the run is doing,
         # it may ask for nothing more, and off jumps the queue.
         if self._polling is not None:
             self._polling.cancel()
-        self._begin_securing()
+        self._circuit.begin_opening()
         if state in FINAL:
             self._actuators.begin_securing()
 
@@ -196,7 +232,7 @@ class Runner:
                 print(problem, file=sys.stderr)
             raise
         finally:
-            await self._stop_watching(*self._watchers)
+            await self._watchers.stop()
 
     def _on_error(self, error: Exception) -> None:
         """Whatever went wrong ends the run, unless the run was being ended already."""
@@ -206,84 +242,86 @@ class Runner:
         self._interrupt(RunState.REFUSED if refused else RunState.FAULTED, in_words(error))
 
     async def _prepare(self) -> None:
-        settings, potentiostat = self._settings, self._channel.potentiostat
-        await self.note(Entry.RUN_STARTED, {"channel": self._channel.name})
-        for name, monitor in self._channel.monitors.items():
-            for found in await readings_of(monitor):
-                if problem := judge_monitor(name, found):
-                    raise BadInputError(f"channel {self._channel.name}: {problem}")
-                self.on_aux(found)
-        await potentiostat.prepare(settings.protection)
-        if settings.open_circuit is None:
-            await self.note(Entry.NOTE, {"open circuit": "not checked, as the recipe asks"})
+        if self._resumption is None:
+            await self.note(Entry.RUN_STARTED, {"channel": self._channel.name})
+        else:
+            await self._take_up(self._resumption)
+        await self._preparation.around()
 
-    async def _check_open_circuit(self, window: OpenCircuitWindow) -> None:
+    async def _take_up(self, resumption: Resumption) -> None:
+        """Open the circuit, say what was not seen until then, and count on from the record."""
+        if (unsafe := await self._circuit.opened()) is not None:
+            raise unsafe
+        self._circuit.forget()
+        tally, now = self.tally, self._circuit.opened_at
+        gap = count_on(resumption, tally, now)
+        for number, step in enumerate(resumption.over, start=1):
+            self._step_id(step)
+            self._actuators.recall(step, number)
+        self._spectra.count = resumption.history.spectra
+        await self.note(Entry.GAP, gap)
+        tally.skip_gap(now, self.clock.utc(now) - now)
+        self._limits.repeat(resumption.history.edits)
+        await self.note(Entry.RESUMED, {"steps over": len(resumption.over)})
+
+    async def _look_at_rest(self) -> None:
         """Find the cell at zero current before anything drives it."""
-        potentiostat = self._channel.potentiostat
-        if not self._interrupted.is_set():
-            self._output_may_be_on = True
-            try:
-                await potentiostat.apply(OpenCircuit(self._rest_limit))
-                reading = await settled(potentiostat)
-            except OperandoError:
-                if not self._interrupted.is_set():
-                    raise
-        if self._interrupted.is_set():
-            # Opened under the check, which judges nothing then and is made again.
-            await self._stop_driving()
-        self.tally.rest_voltage = reading.voltage
-        finding: dict[str, JSON] = {"open circuit voltage": reading.voltage, "unit": "V"}
-        problem = judge_open_circuit(reading, window)
-        await self.note(Entry.NOTE, finding | {"problem": problem})
-        if problem is not None:
-            raise BadInputError(f"channel {self._channel.name}: {problem}")
-        self._checked = True
+        self._circuit.may_be_closed = True
+        await self._preparation.at_rest(self.rest_limit)
 
     def _start_watchers(self) -> None:
-        self._watchers = {
-            name: asyncio.create_task(
-                watch(name, monitor, self._settings.poll.of(name), self._clock, self)
-            )
-            for name, monitor in self._channel.monitors.items()
-        }
+        channel, poll = self._channel, self._settings.poll
+        self._watchers.start(channel.monitors, poll, self, self.synchrony)
         if self._settings.limits:
             # On the way to an open circuit nothing is read, and nothing is stale.
             watching = self._limits.watch(
                 lambda: self.state is RunState.RUNNING and not self._interrupted.is_set(),
                 self.on_crash,
             )
-            self._watchers[""] = asyncio.create_task(watching)
-
-    async def _stop_watching(self, *names: str) -> None:
-        watchers = [self._watchers.pop(name) for name in names if name in self._watchers]
-        for task in watchers:
-            task.cancel()
-        await asyncio.gather(*watchers, return_exceptions=True)
+            self._watchers.add("", watching)
 
     async def _carry_out(self) -> None:
-        program = self._plan.groups(self._channel.cell)
-        window = self._settings.open_circuit
-        while window is not None and not self._checked:
+        resumption, cell = self._resumption, self._channel.cell
+        program = self._plan.groups(cell) if resumption is None else resumption.program
+        while not self._preparation.done:
             try:
-                await self._check_open_circuit(window)
+                # Opened under the check, it judges nothing and is made again.
+                await self._attempt(self._look_at_rest())
+                await self._preparation.judge()
             except _Interrupted:
                 if not await self._held():
                     raise
         self.state = RunState.RUNNING
         try:
-            group = next(program)
-            while True:
-                group = program.send(await self._group(group))
+            if resumption is None:
+                group, begun = next(program), False
+            else:
+                group, begun = resumption.group, resumption.begun
+            while group:
+                try:
+                    outcome = await self._group(group, begun=begun)
+                except UnsupportedError as error:
+                    program.throw(error)  # says which line asked for it
+                group, begun = program.send(outcome), False
         except StopIteration:
             return
         finally:
             program.close()
 
-    async def _group(self, steps: Sequence[Step]) -> Outcome:
-        """Carry steps out, on board as far as that goes; the outcome of the last."""
-        potentiostat, limit = self._channel.potentiostat, self._rest_limit
+    async def _group(self, steps: Sequence[Step], *, begun: bool) -> Outcome:
+        """Carry steps out, on board as far as that goes; the outcome of the last.
+
+        begun: the first has been, by a program that died.
+        """
+        potentiostat, limit = self._channel.potentiostat, self.rest_limit
+        if begun:
+            assert self._resumption is not None
+            go_on_with(self._resumption, steps[0], self._step_id(steps[0]), self.tally)
+            self._step_is_open = True
+            outcome = await self._step(steps[0], begun=True)
+            steps = steps[1:]
         while steps and (
-            schedule := on_board(potentiostat, steps, limit, self._settings, self._clock, self)
+            schedule := on_board(potentiostat, steps, limit, self._settings, self.clock, self)
         ):
             await self._look_on(schedule, steps[0])
             if schedule.over and schedule.outcome is not None:
@@ -298,7 +336,7 @@ class Runner:
     async def _look_on(self, schedule: OnBoard, first: Step) -> None:
         """Let the instrument run a schedule until it is over, or stopped and to be resumed."""
         await self.begin_step(first)
-        self._limits.on_board = self._output_may_be_on = self._driven = True
+        self._limits.on_board = self._circuit.may_be_closed = self._driven = True
         try:
             await self._attempt(schedule.begin())
             while not schedule.over:
@@ -307,7 +345,7 @@ class Runner:
         except (_Interrupted, OperandoError) as error:
             if isinstance(error, OperandoError):
                 self._on_error(error)
-                await self._make_safe()
+                await self._circuit.opened()
             self._limits.on_board = False
             final = self._interruption is not None and self._interruption[0] in FINAL
             await schedule.cut_short(self._interrupted_at, for_good=final)
@@ -320,27 +358,32 @@ class Runner:
         """Step by software. begun: its beginning has been journalled, and part of it is over."""
         if not begun:
             await self.begin_step(step)
-        while True:
+        while self._cut != self.tally.step_count:
             try:
-                await self._attempt(self._poll(step))
+                await self._attempt(self._drive(step))
                 break
             except _Interrupted:
                 if not await self._held():
                     raise
+        if self._cut == self.tally.step_count:
+            self.tally.end("operator")
         return await self.end_step()
 
     async def begin_step(self, step: Step) -> None:
         """Journal the intent to carry a step out, and count from here."""
-        key = (type(step).__name__, step.label)
-        self.tally.begin_step(step, self._step_ids.setdefault(key, len(self._step_ids) + 1))
+        self._spectra.facts = {}
+        self.tally.begin_step(step, self._step_id(step))
         await self.note(Entry.STEP_STARTED, started_entry(step, self.tally))
         self._step_is_open = True
+
+    def _step_id(self, step: Step) -> int:
+        return self._step_ids.setdefault((type(step).__name__, step.label), len(self._step_ids) + 1)
 
     async def end_step(self) -> Outcome:
         """Journal how the step ended."""
         outcome = self.tally.outcome()
         self._step_is_open = False
-        await self.note(Entry.STEP_ENDED, ended_entry(outcome, self.tally))
+        await self.note(Entry.STEP_ENDED, ended_entry(outcome, self.tally, self._spectra.facts))
         return outcome
 
     async def _attempt(self, driving: Coroutine[None, None, None]) -> None:
@@ -362,52 +405,21 @@ class Runner:
 
     async def _stop_driving(self) -> NoReturn:
         """Wait for the open circuit, then leave what is being done."""
-        unsafe = await self._make_safe()
+        unsafe = await self._circuit.opened()
         if unsafe is not None:
             self._interrupt(RunState.FAULTED, str(unsafe))
         raise _Interrupted
 
-    async def _poll(self, step: Step) -> None:
-        clock, potentiostat, tally = self._clock, self._channel.potentiostat, self.tally
-        interval = self._settings.poll.interval
-        self._actuators.begin(step, tally.step_count)
-        setpoint = step.setpoint(self._rest_limit)
-        resting = isinstance(setpoint, OpenCircuit)
-        self._output_may_be_on = self._driven = True
-        asked = clock.now()
-        await potentiostat.apply(setpoint)
-        # The set-point before ended when the relay opened for a rest, else when the new one came.
-        tally.begin_attempt(asked if resting else clock.now(), current_bound(setpoint))
-        if resting:
-            await settled(potentiostat)
-        suspended = clock.suspended()
-        patience = 5.0 * interval + clock.lab(READING_TIME)
-        missed, due = 0, clock.now()
-        while True:
-            await clock.sleep_until(due)
-            try:
-                reading = await potentiostat.measure()
-            except LinkLostError:
-                raise
-            except CommunicationError as error:
-                # Reading again is harmless; writing again would not be.
-                missed += 1
-                if missed > MISSED_READINGS:
-                    raise
-                await self.note(
-                    Entry.ALARM, {"what": "reading failed, repeated", "why": str(error)}
-                )
-                continue
-            missed = 0
-            slept, suspended = clock.suspended() - suspended, clock.suspended()
-            if slept > 1.0 or reading.time - tally.last_time > patience:
-                await self.unobserved(tally.last_time, reading.time, slept)
-                return
-            self.judge(reading, step)
-            if not self._interrupted.is_set() and tally.step_ended(reading):
-                await self._actuators.told(step)
-                return
-            due = tally.next_due(due, interval, clock.now())
+    async def _drive(self, step: Step) -> None:
+        """Let the instrument do what a step asks for, and look on until it has ended."""
+        self._actuators.begin(step, self.tally.step_count)
+        self._circuit.may_be_closed = self._driven = True
+        if isinstance(step, Impedance):
+            await self._spectra.measure(step, self.rest_limit, self._limits.unread)
+        else:
+            await poll(step, self._channel.potentiostat, self._settings.poll.interval, self)
+        if not self._interrupted.is_set():
+            await self._actuators.told(step)
 
     def judge(self, reading: Reading, step: Step) -> None:
         """Take a reading and let limits act on it."""
@@ -431,6 +443,7 @@ class Runner:
     def on_aux(self, reading: AuxReading) -> None:
         """Take a reading of a monitor; called by its watcher."""
         self._actuators.heard(reading.source)
+        self.synchrony.other(reading.source, reading.time)
         tally = self.tally
         tally.take_aux(reading)
         if reading.status is Status.OVERLOAD and self._limits.acts_on(reading.quantity):
@@ -462,7 +475,7 @@ class Runner:
         slept: wall s for which the computer was suspended, which its clock did not count. highest:
         current that may have flowed, A; that of the present set-point when None.
         """
-        lasted = end - start + self._clock.lab(slept)
+        lasted = end - start + self.clock.lab(slept)
         self._interrupt(RunState.HELD, f"nothing was observed for {lasted:.1f} s")
         start = max(start, self._observed_until)  # a stretch is told once
         if end <= start:
@@ -470,8 +483,8 @@ class Runner:
         self._observed_until = end
         tally = self.tally
         highest = tally.current_bound if highest is None else highest
-        bound = highest * (end - start + self._clock.lab(slept))
-        tally.skip_gap(end, self._clock.utc(end) - end)
+        bound = highest * (end - start + self.clock.lab(slept))
+        tally.skip_gap(end, self.clock.utc(end) - end)
         await self.note(
             Entry.GAP,
             gap_entry(start - tally.start, end - tally.start, suspended=slept, charge_bound=bound),
@@ -485,13 +498,13 @@ class Runner:
         state, reason = self._interruption
         if state in FINAL:
             return False
-        assert not self._output_may_be_on
-        self.tally.end_attempt(self._opened_at)
+        assert not self._circuit.may_be_closed
+        self.tally.end_attempt(self._circuit.opened_at)
         self.state, self.reason = state, reason
         self._interruption = None
         self._interrupted.clear()
         self._resumed.clear()
-        self._securing = None
+        self._circuit.forget()
         await self._limits.journal()
         await self.note(
             Entry.PAUSED,
@@ -507,7 +520,7 @@ class Runner:
 
     async def _wait_for_operator(self) -> bool:
         """Wait until an operator resumes; False when the run is to end."""
-        while not self._resumed.is_set():
+        while not self._resumed.is_set() and self._cut != self.tally.step_count:
             waits = [
                 asyncio.create_task(self._resumed.wait()),
                 asyncio.create_task(self._interrupted.wait()),
@@ -528,8 +541,8 @@ class Runner:
 
     async def _finish(self) -> RunResult:
         problems = await self._make_all_safe()
-        unsafe, tally, now = self._output_may_be_on, self.tally, self._clock.now()
-        await self._stop_watching(*self._watchers)
+        unsafe, tally, now = self._circuit.may_be_closed, self.tally, self.clock.now()
+        await self._watchers.stop()
         if self._interruption is not None and self._interruption[0] in FINAL:
             self.state, self.reason = self._interruption
         if problems:
@@ -537,10 +550,12 @@ class Runner:
             self.reason = "; ".join(filter(None, (self.reason, *problems)))
         try:
             # Unless the circuit was found open, nobody knows when the step ended.
-            after = 0.0 if unsafe else tally.end_attempt(self._opened_at)
+            after = 0.0 if unsafe else tally.end_attempt(self._circuit.opened_at)
             await self._limits.journal()
             if self._step_is_open and not unsafe:
                 await self.note(Entry.STEP_ENDED, cut_short_entry(self.state.value, tally))
+            if skews := self.synchrony.summary():
+                await self.note(Entry.NOTE, {"read together": skews})
             verdicts = problems[0] if unsafe else VERIFIED, self._actuators.verdicts
             await self.note(Entry.SAFE, safe_entry(self.reason, *verdicts, after))
             await self.note(Entry.RUN_ENDED, {"state": self.state.value, "reason": self.reason})
@@ -558,41 +573,15 @@ class Runner:
             unsafe=(POTENTIOSTAT,) * unsafe + self._actuators.unsafe,
         )
 
-    def _begin_securing(self) -> asyncio.Task[SafeStateError | None]:
-        if self._securing is None or (self._securing.done() and self._output_may_be_on):
-            self._securing = asyncio.create_task(self._secure())
-        return self._securing
-
-    async def _secure(self) -> SafeStateError | None:
-        """Open the circuit and read it back; the error if that could not be verified."""
-        if not self._output_may_be_on:
-            return None
-        try:
-            await secure(self._channel.potentiostat)
-        except SafeStateError as error:
-            return error
-        self._output_may_be_on = False
-        self._opened_at = self._clock.now()
-        return None
-
-    async def _make_safe(self) -> SafeStateError | None:
-        """Wait for the safe state, on its way already or not; cancelling does not stop it."""
-        task = self._begin_securing()
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait({task})
-            raise
-
     async def _make_all_safe(self) -> list[str]:
         """The cell's circuit first, with it what was driven around it; what is wrong, in words."""
-        self._begin_securing()
+        self._circuit.begin_opening()
         self._actuators.begin_securing()
-        unsafe = await self._make_safe()
+        unsafe = await self._circuit.opened()
         verdicts = await self._actuators.secured()
         problems = [] if unsafe is None else [str(unsafe)]
         return problems + [f"{name}: {one}" for name, one in verdicts.items() if one != VERIFIED]
 
     async def note(self, entry: Entry, data: Mapping[str, JSON]) -> None:
         """Append to the journal at this time."""
-        await self._recorder.journal(entry, self._clock.now() - self.tally.start, data)
+        await self._recorder.journal(entry, self.clock.now() - self.tally.start, data)

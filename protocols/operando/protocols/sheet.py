@@ -23,6 +23,8 @@ from operando.instruments.conditions import (
 from operando.instruments.limits import STALE_AFTER, Action, Limit
 from operando.instruments.quantities import format_quantity
 from operando.instruments.roles import Protection
+from operando.instruments.techniques import SpectrumRequest
+from operando.instruments.units import LARGEST
 from operando.instruments.words import condition_words, quantity_words
 from operando.protocols.on_board import OUT_OF_SIGHT
 from operando.protocols.tally import ELECTRICAL
@@ -178,6 +180,71 @@ def on_board_line(
     )
 
 
+def bounds_line(
+    name: str, bounds: Iterable[str], *, stays_on: bool, watchdog_time: float
+) -> SheetLine:
+    """What a potentiostat keeps voltage and current within by itself, whoever looks on.
+
+    name: on the bench. bounds: of its capabilities. stays_on: whether its output does when the
+    computer falls silent. watchdog_time: wall s, as for `limit_sheet`.
+    """
+    left = "they go on acting if the computer dies, and nothing ends the step but they"
+    if not stays_on:
+        left = "the instrument switches off by itself if the computer dies"
+    return SheetLine(
+        f"bounds on board of {name}",
+        "; ".join(bounds),
+        "on board",
+        (),
+        None,
+        f"the watchdog switches off within {watchdog_time:g} s if this process dies; {left}",
+        "they go on acting; no other limit of voltage and current sees anything",
+    )
+
+
+def spectrum_line(
+    name: str, spectra: Iterable[SpectrumRequest], *, watchdog_time: float
+) -> SheetLine:
+    """What limits can do while spectra are measured on board.
+
+    name: on the bench. spectra: at least one. watchdog_time: wall s, as for `limit_sheet`.
+    """
+    longest = max(spectra, key=lambda one: one.duration)
+    lasts = quantity_words(longest.duration, "s", digits=2)
+    slowest = quantity_words(longest.periods / longest.frequencies[-1], "s", digits=2)
+    return SheetLine(
+        f"spectra on board of {name}",
+        f"up to {len(longest.frequencies)} points, at least {lasts}; the last point alone takes "
+        f"{slowest} or more. No voltage is read meanwhile: limits of voltage and current do not "
+        "act, the instrument holds the bias and opens the circuit at more current than its range. "
+        "Limits of pressure, temperature and gas act as ever",
+        "on board",
+        (),
+        None,
+        f"the watchdog stops it within {watchdog_time:g} s if this process dies; if the computer "
+        "dies it goes on to its last frequency, and then the circuit opens",
+        "it goes on to its last frequency, and then the circuit opens; no limit can stop it",
+    )
+
+
+def sweep_line(name: str, duration: float, *, watchdog_time: float) -> SheetLine:
+    """What limits can do while a voltage is swept on board.
+
+    name: on the bench. duration: of the longest sweep, s. watchdog_time: wall s.
+    """
+    return SheetLine(
+        f"sweeps on board of {name}",
+        f"up to {quantity_words(duration, 's', digits=2)}; every point is read, and all limits act "
+        "on it as on any reading",
+        "on board",
+        (),
+        None,
+        f"the watchdog stops it within {watchdog_time:g} s if this process dies; if the computer "
+        "dies it goes on towards its last voltage, within the instrument's own bounds",
+        "it goes on within the instrument's own bounds; no other limit can stop it",
+    )
+
+
 def _outside_window(when: Condition, protection: Protection) -> bool:
     """Whether every set-point stops before a limit of the voltage alone is passed."""
     inner = when.condition if isinstance(when, Held) else when
@@ -293,6 +360,21 @@ def missing_limits(limits: Iterable[Limit], defaults: Iterable[Limit]) -> tuple[
         default
         for default in defaults
         if not any(_covers(one, default) or _replaces(one, default) for one in given)
+    )
+
+
+def unguarded(limits: Iterable[Limit]) -> tuple[str, ...]:
+    """Sides on which nothing ends a run: "over-voltage", "under-voltage", "over-current"."""
+    acting = [limit for limit in limits if limit.action is not Action.WARN]
+    sides = {
+        "over-voltage": VOLTAGE > LARGEST,
+        "under-voltage": VOLTAGE < -LARGEST,
+        "over-current": abs(CURRENT) > LARGEST,
+    }
+    return tuple(
+        name
+        for name, beyond in sides.items()
+        if not any(_follows(limit.when, beyond, patient=True) for limit in acting)
     )
 
 

@@ -63,8 +63,8 @@ class Tally:
         self.rest_voltage = math.nan
         self._utc_offset = utc_offset
         self._recorder = recorder
-        self._every = record.every
-        self._changes = tuple(record.on_change.items())
+        self._record = record
+        self._set_record(record)
         self._recorded_values: dict[str, float] = {}
         self._last_row = _UNKNOWN_TIME
         self._last_aux: dict[tuple[str, str], tuple[float, float]] = {}
@@ -85,7 +85,32 @@ class Tally:
         self._elapsed_bound: float | None = None
         self._aux_until: tuple[tuple[Condition, Evaluator], ...] = ()
 
+    def _set_record(self, record: RecordConditions) -> None:
+        self._every = record.every
+        self._changes = tuple(record.on_change.items())
+
+    @property
+    def elapsed_bound(self) -> float | None:
+        """s after which the present step ends whatever else happens; None when there is none."""
+        return self._elapsed_bound
+
     # ---- steps ---------------------------------------------------------------------------
+
+    def pass_over(self, step: Step) -> None:
+        """Count a step that was over before this program began."""
+        self.step_count += 1
+        self.cycle = step.cycle or self.cycle
+
+    def take_up(self, charge: float, energy: float, last_time: float) -> None:
+        """Go on from what a record holds of the run: C, J, and s of the run of its last row."""
+        self.charge, self.energy = charge, energy
+        self.last_time = self.start + last_time
+        self.time = last_time
+
+    def carry(self, elapsed: float, charge: float, energy: float) -> None:
+        """What the present step has had already: s, C, J."""
+        self.elapsed, self.step_charge, self._step_energy = elapsed, charge, energy
+        self.values.update(elapsed=elapsed, step_charge=charge)
 
     def begin_step(self, step: Step, step_id: int) -> None:
         """Start counting a new step."""
@@ -112,17 +137,20 @@ class Tally:
         self._until = tuple((c, e) for c, e in conditions if c.quantities & ELECTRICAL)
         self._aux_until = tuple((c, e) for c, e in conditions if c.quantities - ELECTRICAL)
         self._elapsed_bound = elapsed_bound(step.until)
+        self._set_record(step.record or self._record)
 
-    def begin_attempt(self, start: float, bound: float) -> None:
+    def begin_attempt(self, start: float, bound: float, ended: float | None = None) -> None:
         """The set-point of the step went on at laboratory time `start`, s.
 
-        bound: highest current of the set-point, A, magnitude. What the set-point before it
-        passed since its last reading is counted with its last current.
+        bound: highest current of the set-point, A, magnitude. ended: laboratory time at which the
+        set-point before it ended, s; `start` if None. What that one passed since its last reading
+        is counted with its last current.
         """
         if self._driving and not math.isnan(self._last_current):
-            self.charge_before = self._last_current * (start - self.last_time)
+            tail = max(0.0, (start if ended is None else ended) - self.last_time)
+            self.charge_before = self._last_current * tail
             self.charge += self.charge_before
-            self.energy += self._last_power * (start - self.last_time)
+            self.energy += self._last_power * tail
         self._carried = self.elapsed
         self._attempt_start = start
         self.last_time = start
@@ -174,7 +202,14 @@ class Tally:
             energy=self._step_energy,
             voltage=self.values.get("voltage", math.nan),
             current=self.values.get("current", math.nan),
+            time=self.time,
         )
+
+    def end(self, reason: str, condition: Condition | None = None) -> None:
+        """The step ends for a reason that no reading gave, such as a spectrum that is complete."""
+        self.reason, self._condition = reason, condition
+        self._active = False
+        self.record_last()
 
     def next_due(self, due: float, interval: float, now: float) -> float:
         """Laboratory time of the next poll: the grid, or the end of a timed step before it."""
@@ -185,6 +220,8 @@ class Tally:
             end = self._attempt_start + self._elapsed_bound - self._carried
             if now < end < due:
                 return end
+            if end <= now:  # the reading at its end was from before it: read again soon
+                return min(due, now + 0.1 * interval)
         return due
 
     # ---- readings ------------------------------------------------------------------------
