@@ -12,7 +12,7 @@ import hmac
 from collections.abc import AsyncIterator, Awaitable, Collection
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
@@ -28,6 +28,7 @@ from operando.station.client.models import (
     CheckReport,
     CycleRow,
     Done,
+    NewLimit,
     Problem,
     ProtocolInfo,
     RunDetail,
@@ -36,7 +37,9 @@ from operando.station.client.models import (
     Snapshot,
     Started,
 )
+from operando.station.client.predictions import Prediction
 from operando.station.connections import AT_ONCE, RequestConnection, StreamConnection, trust
+from operando.station.dry_process import DryRunLostError, predict_apart
 from operando.station.push import LONGEST_MESSAGE, Board, Desk
 from operando.station.views import ReaderLostError, UnknownRunError, Views
 
@@ -104,10 +107,23 @@ ThisRun = Annotated[
     Query(alias="run", description="The run that is meant: refused if it is another. Left out: "
           "whatever there is.", max_length=200),
 ]  # fmt: skip
+ThisStep = Annotated[
+    int,
+    Query(alias="step", description="Index of the step that is meant: refused if another one runs "
+          "by now. Left out: whichever runs.", ge=0),
+]  # fmt: skip
+LimitName = Annotated[str, Path(description="Name of the limit.", max_length=200)]
+By = Annotated[
+    str, Header(alias="User-Agent", description="Who asks, for the journal.", max_length=1000)
+]
 Time = Annotated[
     float | None, Query(description="s since the start of the run", allow_inf_nan=False)
 ]
 
+
+AtMost = Annotated[
+    float, Query(description="s of computing after which the dry run is cut", ge=1.0, le=600.0)
+]
 
 NPZ = "application/x-npz"
 
@@ -186,7 +202,8 @@ def _add_views(api: APIRouter, board: Board, desk: Desk, views: Views) -> None:
     @api.get("/protocols")
     async def protocols() -> list[ProtocolInfo]:
         """Protocols with the schemas of their parameters."""
-        return list(desk.protocols())
+        # Beside the loop: a script of the bench's folder is carried out to be listed.
+        return list(await asyncio.to_thread(desk.protocols))
 
     @api.get("/runs", response_model=list[RunSummary])
     async def runs() -> Response:
@@ -253,7 +270,7 @@ def _add_views(api: APIRouter, board: Board, desk: Desk, views: Views) -> None:
 
 
 def _add_commands(api: APIRouter, desk: Desk) -> None:
-    checking = asyncio.Lock()
+    checking, predicting = asyncio.Lock(), asyncio.Lock()
 
     async def must_exist(channel: Channel) -> None:
         names = [status.name for status in desk.statuses()]
@@ -275,6 +292,20 @@ def _add_commands(api: APIRouter, desk: Desk) -> None:
         async with checking:
             return await asyncio.to_thread(desk.check, channel, request)
 
+    @channels.post(
+        "/dry-run", response_model=Prediction, responses=_refusals(404, 409, 415, 422, 503)
+    )
+    async def dry_run(channel: Channel, request: RunRequest, at_most: AtMost = 60.0) -> Response:
+        """What would come of a request, SIMULATED on the twin of the channel; touches nothing."""
+        report = await asyncio.to_thread(desk.check, channel, request)
+        if not report.ok:
+            raise RefusedError(report.problems[0].message, report.problems)
+        if predicting.locked():
+            raise BusyError("another dry run is being computed; ask again when it is done")
+        async with predicting:
+            name = request.recipe_name
+            return _json(await predict_apart(desk.bench, channel, report.recipe, name, at_most))
+
     @channels.post("/start")
     async def start(channel: Channel, request: RunRequest, request_id: RequestId = "") -> Started:
         """Start a run; answers when its record exists."""
@@ -294,6 +325,21 @@ def _add_commands(api: APIRouter, desk: Desk) -> None:
     async def abort(channel: Channel, run: ThisRun = "") -> Done:
         """End the run; answers when the output has been read back off, or could not be."""
         return await desk.abort(channel, run)
+
+    @channels.post("/end-step")
+    async def end_step(channel: Channel, step: ThisStep = 0, by: By = "") -> Done:
+        """End the present step; the protocol goes on with the next."""
+        return await desk.end_step(channel, step, _named(by))
+
+    @channels.post("/limits/{name:path}")
+    async def change_limit(channel: Channel, name: LimitName, new: NewLimit, by: By = "") -> Done:
+        """Let a limit of the run under way act at another condition. The journal tells by whom."""
+        return await desk.change_limit(channel, name, new.when, _named(by))
+
+    @channels.post("/continue")
+    async def go_on(channel: Channel, run: ThisRun = "") -> Started:
+        """Go on with the last run, which was killed; answers when its record is open again."""
+        return await desk.go_on(channel, run)
 
     @channels.post("/acknowledge")
     async def acknowledge(channel: Channel, run: ThisRun = "") -> Done:
@@ -316,6 +362,12 @@ def _add_commands(api: APIRouter, desk: Desk) -> None:
 
         done = Done(ok=True, message="the station ends its runs, and then itself")
         return _plain(done, background=BackgroundTask(end))
+
+
+def _named(by: str) -> str:
+    """Who asks, as the journal may have it."""
+    plain = "".join(letter for letter in by if letter.isprintable())
+    return plain.strip()[:100] or "a client"
 
 
 async def _soon(answer: Awaitable[bytes]) -> bytes:
@@ -372,6 +424,7 @@ def _add_error_answers(app: FastAPI) -> None:
         (RecordError, 500),
         (ReaderLostError, 503),
         (BusyError, 503),
+        (DryRunLostError, 503),
         (OperandoError, 409),
     )
     for kind, status in kinds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from operando.instruments.bench import Bench, InstrumentEntry
@@ -10,10 +11,24 @@ from operando.instruments.ble import SCHEME, GattLink
 from operando.instruments.clock import Clock
 from operando.instruments.errors import BadInputError
 from operando.instruments.parameters import parameters_from
-from operando.instruments.registry import BENCHES, DRIVERS, PROTOCOLS, TRANSPORTS, load
+from operando.instruments.registry import (
+    BENCHES,
+    DRIVERS,
+    PROTOCOLS,
+    TRANSPORTS,
+    available,
+    load,
+)
 from operando.instruments.roles import ROLES, DriverInfo, Expect, Instrument
 from operando.instruments.wires import Switchboard, Wire
 from operando.protocols import ProtocolFunction
+from operando.protocols.script_files import (
+    SUFFIX,
+    is_script,
+    load_script,
+    protocols_in,
+    split_name,
+)
 
 
 def driver_info(name: str, where: str = "") -> DriverInfo:
@@ -26,15 +41,74 @@ def driver_info(name: str, where: str = "") -> DriverInfo:
     return info
 
 
-def protocol_function(name: str, where: str = "") -> ProtocolFunction:
+def protocol_function(
+    name: str, where: str = "", *, near: Path | None = None, scripts: Path | None = None
+) -> ProtocolFunction:
     """The protocol of this name. Raises BadInputError if there is none.
 
-    where: place of the name, for the message.
+    name: of an installed protocol, or of a script: "pulses.py", "pulses.py:slow". where: place of
+    the name, for the message. near: folder of the recipe, in which a script is looked for.
+    scripts: the bench's folder of scripts, in which it is looked for as well.
     """
+    if is_script(name):
+        try:
+            file, protocol = split_name(name)
+            return load_script(_script_path(file, near, scripts), protocol)
+        except BadInputError as error:
+            raise BadInputError(f"{where}: {error}" if where else str(error)) from error
     function = _load(PROTOCOLS, name, where)
     if not isinstance(function, ProtocolFunction):
         raise BadInputError(f"'{name}' is an entry point of protocols, but not a protocol")
     return function
+
+
+def protocol_functions(
+    scripts: Path | None,
+) -> tuple[dict[str, ProtocolFunction], dict[str, str]]:
+    """All installed protocols and those of a folder of scripts, by the names that recipes use.
+
+    The second: why a script of the folder offers none, by its name.
+    """
+    found = {name: protocol_function(name) for name in available(PROTOCOLS)}
+    wrong: dict[str, str] = {}
+    for path in sorted(scripts.glob(f"*{SUFFIX}")) if scripts is not None else ():
+        if path.name.startswith(("_", ".")):
+            continue
+        try:
+            found |= protocols_of_file(path)
+        except BadInputError as error:
+            wrong[path.name] = str(error)
+    return found, wrong
+
+
+def protocols_of_file(path: Path) -> dict[str, ProtocolFunction]:
+    """The protocols of a script by the names that recipes use. Raises BadInputError."""
+    inside = protocols_in(path.absolute())
+    if len(inside) == 1:
+        return {path.name: next(iter(inside.values()))}
+    return {f"{path.name}:{name}": function for name, function in inside.items()}
+
+
+def _script_path(file: str, near: Path | None, scripts: Path | None) -> Path:
+    """Where a script is. Raises BadInputError when it is nowhere, or in two places."""
+    if Path(file).is_absolute():
+        return Path(file).resolve()
+    folders = dict.fromkeys(one.absolute() for one in (near, scripts) if one is not None)
+    if not folders:
+        raise BadInputError(
+            f"{file}: where is it? Write its whole path, or put it into the bench's folder of "
+            'scripts ([protocols] folder = "..." in the bench file)'
+        )
+    found = [path for folder in folders if (path := folder / file).is_file()]
+    if not found:
+        places = " nor in ".join(map(str, folders))
+        raise BadInputError(f"there is no file {file} in {places}")
+    if len(found) > 1 and not found[0].samefile(found[1]):
+        raise BadInputError(
+            f"there are two files {file}: {found[0]}, beside the recipe, and {found[1]}, in the "
+            "bench's folder of scripts; write the whole path of the one that is meant"
+        )
+    return found[0].resolve()
 
 
 def _load(group: str, name: str, where: str) -> object:

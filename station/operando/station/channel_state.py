@@ -11,16 +11,17 @@ from datetime import datetime
 from pathlib import Path
 
 from operando.instruments.bench import Bench
-from operando.instruments.conditions import parse
-from operando.instruments.errors import BadInputError, OperandoError
+from operando.instruments.errors import OperandoError
 from operando.instruments.recorder import Entry
 from operando.instruments.roles import ACTUATORS
 from operando.protocols import POTENTIOSTAT, VERIFIED, RunState
 from operando.records import Record
 from operando.station.client.models import LimitInfo, Output, State
-from operando.station.details import made
+from operando.station.details import limits_in, made
 from operando.station.engine import Run, UnderWay
 from operando.station.sheets import limit_info
+
+_LAST_ROW = "SELECT test_time_second FROM samples ORDER BY record_index DESC LIMIT 1"
 
 SERIOUS = frozenset({"tripped", "faulted", "killed"})
 """States after which somebody must look before the next run starts."""
@@ -35,7 +36,9 @@ class LastRun:
 
     output: of the potentiostat, read back at Unix time `output_at`; None if it was not.
     attention: somebody must acknowledge first. started: as `RunSummary`. elapsed: s of laboratory
-    time. unsafe: actuators that it drove and that were not read back safe.
+    time. unsafe: actuators that it drove and that were not read back safe. died: Unix time by the
+    wall's clock of the last that is known of a killed run, s. obstacle: why it cannot go on.
+    resumed: how often it was taken up again.
     """
 
     run: str | None = None
@@ -53,13 +56,20 @@ class LastRun:
     cycle: int = 0
     limits: tuple[LimitInfo, ...] = ()
     unsafe: tuple[str, ...] = ()
+    died: float | None = None
+    obstacle: str = ""
+    resumed: int = 0
+
+    @property
+    def seen_as(self) -> str:
+        """Under what it is stored that somebody has seen it; a run can die again."""
+        return f"{self.run}+{self.resumed}" if self.resumed else str(self.run)
 
 
 def limits_of(run: UnderWay) -> tuple[LimitInfo, ...]:
-    """The limits that a run is watched by."""
-    return tuple(
-        limit_info(limit.name, limit.when, limit.action.value) for limit in run.settled.limits
-    )
+    """The limits that a run is watched by now."""
+    limits = run.settled.limits if run.runner is None else run.runner.limits
+    return tuple(limit_info(limit.name, limit.when, limit.action.value) for limit in limits)
 
 
 def ended(run: UnderWay, outcome: Run | str) -> LastRun:
@@ -98,12 +108,13 @@ def ended(run: UnderWay, outcome: Run | str) -> LastRun:
         cycle=tally.cycle,
         limits=limits_of(run),
         unsafe=unsafe,
+        resumed=0 if run.again is None else times_resumed(Record.open(run.folder)),
     )
 
 
 class Acknowledgements:
     """Runs that somebody has acknowledged, kept beside their records: a trip stays latched when
-    the station is started again."""
+    the station is started again. By `LastRun.seen_as`."""
 
     def __init__(self, output: Path) -> None:
         self._path = output / ACKNOWLEDGED
@@ -142,7 +153,7 @@ def last_run(output: Path, bench: Bench, channel: str, seen: Acknowledgements) -
         if found.state == "running":  # somebody else writes it, so it is not of these instruments
             continue
         attention = found.state in SERIOUS or found.output != "off" or bool(found.unsafe)
-        return replace(found, attention=attention and folder.name not in seen)
+        return replace(found, attention=attention and found.seen_as not in seen)
     return LastRun()
 
 
@@ -175,6 +186,11 @@ def _belongs(record: Record, channel: str, cell: str, potentiostat: str) -> bool
     )
 
 
+def times_resumed(record: Record) -> int:
+    """How often a run was taken up again after its program had died."""
+    return sum("steps over" in entry.data for entry in record.journal(Entry.RESUMED))
+
+
 def _from_record(record: Record) -> LastRun:
     manifest, steps = record.manifest, record.steps()
     journal = record.journal()
@@ -186,8 +202,13 @@ def _from_record(record: Record) -> LastRun:
             "the program that ran it died without an end. Its watchdog switches the output off; "
             "look at the instrument"
         )
+        rows = record.rows(_LAST_ROW)
     else:
         reason = str(reasons[-1]) if reasons else ""
+        rows = []
+    elapsed = max(
+        [*(entry.time for entry in journal[-1:]), *(row[0] for row in rows)], default=None
+    )
     started: float | None = None
     with contextlib.suppress(ValueError):
         started = datetime.fromisoformat(str(manifest.get("started"))).timestamp()
@@ -200,25 +221,23 @@ def _from_record(record: Record) -> LastRun:
         protocol=protocol,
         title=str(manifest.get("title") or protocol),
         started=started,
-        elapsed=journal[-1].time if journal else None,
+        elapsed=elapsed,
         step=steps[-1].label if steps else "",
         step_index=steps[-1].index if steps else 0,
         cycle=steps[-1].cycle if steps else 0,
-        limits=tuple(_recorded_limits(_mapping(manifest.get("limits")))),
+        limits=limits_in(record),
         unsafe=tuple(name for name in unsafe if name != POTENTIOSTAT),
+        died=_died(record, elapsed) if state == "killed" else None,
+        resumed=times_resumed(record),
     )
 
 
-def _recorded_limits(limits: Mapping[str, object]) -> list[LimitInfo]:
-    found = []
-    for name, entry in limits.items():
-        written = _mapping(entry)
-        when, action = str(written.get("when", "")), str(written.get("action", ""))
-        try:
-            found.append(limit_info(name, parse(when), action))
-        except BadInputError:
-            found.append(LimitInfo(name=name, when=when, action=action))
-    return found
+def _died(record: Record, elapsed: float | None) -> float:
+    """When a record was written last, Unix time by the wall's clock, s. elapsed: lab time, s."""
+    clock = _mapping(record.manifest.get("clock"))
+    speed = clock.get("speed") if clock.get("mode") == "scaled" else 1.0
+    passed = (elapsed or 0.0) / (float(speed) if isinstance(speed, int | float) else 1.0)
+    return min(made(record.folder, record.manifest) + passed, time.time())
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -8,17 +8,13 @@ import importlib.metadata
 import json
 import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from operando.instruments.bench import Bench
-from operando.instruments.clock import Clock
 from operando.instruments.clock import run as run_coroutine
 from operando.instruments.errors import (
     BadInputError,
@@ -26,19 +22,21 @@ from operando.instruments.errors import (
     OperandoError,
 )
 from operando.instruments.recipe import load_recipe
-from operando.instruments.registry import PROTOCOLS, available
-from operando.protocols import RunResult, SheetLine, contradictions
-from operando.records import Record
+from operando.protocols import contradictions
 from operando.station import cli_station
-from operando.station.assembly import driver_info, protocol_function, simulated_bench, simulation_of
+from operando.station.assembly import simulated_bench
+from operando.station.cli_check import check
 from operando.station.cli_discover import discover
 from operando.station.cli_drivers import drivers
+from operando.station.cli_end import end_of_run
+from operando.station.cli_new import new, protocols
 from operando.station.cli_records import records
+from operando.station.cli_resume import resume
 from operando.station.client.discovery import station_of
-from operando.station.engine import Engine, Run, exit_code
-from operando.station.orders import Order, Settled, order_from, settle
+from operando.station.engine import Engine, Run
+from operando.station.orders import order_from, settle
 from operando.station.progress import show_progress
-from operando.station.sheets import limit_lines, print_plan, print_sheet
+from operando.station.sheets import limit_lines, print_sheet
 from operando.station.signals import signals_of
 from operando.station.simulate import bench_at, clock_for, serve
 
@@ -51,8 +49,12 @@ app = typer.Typer(
 app.add_typer(records, name="records")
 app.command()(cli_station.station)
 app.command()(cli_station.gui)
+app.command()(check)
 app.command()(discover)
 app.command()(drivers)
+app.command()(resume)
+app.command()(protocols)
+app.add_typer(new, name="new")
 
 EXIT_BAD_INPUT = 2
 EXIT_ABORTED = 4
@@ -127,7 +129,7 @@ def run(
     SIGTERM switch off, read back, and end the run. SIGUSR1 pauses, SIGUSR2 resumes.
     """
     described = bench_at(bench, speed)
-    order = order_from(load_recipe(recipe))
+    order = order_from(load_recipe(recipe), described.scripts)
     if not as_json:
         settled = settle(described, channel, order)
         print_sheet(limit_lines(settled, described, clock_for(described)))
@@ -140,9 +142,15 @@ def run(
         from operando.station.remote import run_through
 
         through = run_through(
-            station, channel, order, recipe.name, speed=speed, output=output, quiet=as_json
+            station,
+            channel,
+            order,
+            str(recipe.absolute()),
+            speed=speed,
+            output=output,
+            quiet=as_json,
         )
-        _end_of_run(through.result, through.folder, as_json)
+        end_of_run(through.result, through.folder, as_json)
         return
     clock = clock_for(described, virtual=virtual)
 
@@ -154,99 +162,7 @@ def run(
                 return await engine.run(channel, order, output or Path("runs"))
 
     ended = run_coroutine(execute(), virtual=virtual)
-    _end_of_run(ended.result, ended.folder, as_json)
-
-
-def _end_of_run(result: RunResult, folder: Path, as_json: bool) -> None:
-    """Say how a run ended, and leave with its exit code if it did not complete."""
-    if as_json:
-        summary = asdict(result) | {"state": result.state.value, "record": str(folder)}
-        print(json.dumps(summary))
-    else:
-        colour = "green" if exit_code(result.state) == 0 else "bold red"
-        console = Console(highlight=False, soft_wrap=True)
-        console.print(f"{result.state.value}: {result.reason}", style=colour, markup=False)
-        off = "output read back off"
-        if not result.output_off:
-            off = "OUTPUT NOT VERIFIED: assume that it is ON"
-        elif not result.safe:
-            off += f", NOT VERIFIED SAFE: {', '.join(result.unsafe)}"
-        kind = "SIMULATED record" if Record.open(folder).simulated else "record"
-        console.print(f"{off}; {kind} in {folder}", markup=False)
-    if exit_code(result.state):
-        sys.exit(exit_code(result.state))
-
-
-@app.command()
-def check(
-    recipe: Annotated[Path, typer.Argument(help="The recipe file.")],
-    bench: BenchOption,
-    channel: Annotated[
-        str | None, typer.Option("--channel", help="Channel; all of them when left out.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Validate a recipe on a bench and print what would run and how it is guarded."""
-    described = bench_at(bench, None)
-    order = order_from(load_recipe(recipe))
-    clock = clock_for(described)
-    if not described.channels:
-        raise BadInputError(
-            f"{described.path.name}: there is no channel; add a table [channels.A1]"
-        )
-    if any(entry.simulated for entry in described.instruments.values()):
-        _build_simulation(described)
-    reports: list[dict[str, Any]] = []
-    refused: dict[str, list[str]] = {}
-    for name in [channel] if channel is not None else list(described.channels):
-        try:
-            settled = settle(described, name, order)
-            lines = limit_lines(settled, described, clock)
-        except BadInputError as error:
-            refused.setdefault(str(error), []).append(name)
-            reports.append({"channel": name, "problem": str(error)})
-            continue
-        reports.append({"channel": name, "limits": [asdict(line) for line in lines]})
-        if not as_json:
-            _print_check(name, settled, order, described, lines)
-    if as_json:
-        print(json.dumps(reports))
-    if refused and len(reports) == 1:
-        raise BadInputError(next(iter(refused)))
-    if refused:
-        raise BadInputError(
-            "this recipe cannot run on\n"
-            + "\n".join(f"  {', '.join(names)}: {why}" for why, names in refused.items())
-        )
-
-
-def _print_check(
-    name: str, settled: Settled, order: Order, bench: Bench, lines: Sequence[SheetLine]
-) -> None:
-    """Print what would run on a channel and how it is guarded."""
-    print_plan(name, settled, order)
-    for warning in contradictions(settled.limits, settled.settings.protection):
-        print(f"this run will be ended by a limit: {warning}")
-    for warning in settled.warnings:
-        print(f"note: {warning}")
-    drivers_of = {n: bench.instruments[n].driver for n in settled.entry.instruments}
-    print_sheet(
-        lines,
-        [
-            f"{n} ({driver})"
-            for n, driver in drivers_of.items()
-            if driver_info(driver).identification == "none"
-        ],
-    )
-
-
-def _build_simulation(bench: Bench) -> None:
-    """Make the simulated twin and drop it: what is wrong with it is said now."""
-
-    async def build() -> None:
-        simulation_of(bench, Clock("virtual"))
-
-    run_coroutine(build(), virtual=True)
+    end_of_run(ended.result, ended.folder, as_json)
 
 
 @app.command()
@@ -258,7 +174,7 @@ def simulate(
     """Serve the simulated instruments of a bench at exactly its addresses, until Ctrl-C.
 
     One JSON line an instrument, then {"ready": true}. Standard input takes commands, one JSON
-    line each: {"inject": "smu1", "fault": "silence"}, {"relays": true}.
+    line each: {"inject": "smu1", "fault": "silence"}, {"relays": true}, {"charges": true}.
     """
     described = bench_at(bench, speed)
 
@@ -291,27 +207,6 @@ def demo(
     from operando.station.demo import run_demo
 
     run_demo(output, Console())
-
-
-@app.command()
-def protocols(as_json: JsonOption = False) -> None:
-    """List the protocols and their parameters."""
-    found = {name: protocol_function(name) for name in available(PROTOCOLS)}
-    if as_json:
-        data = [
-            {"name": n, "summary": p.summary, "source": p.source, "parameters": p.parameter_table()}
-            for n, p in found.items()
-        ]
-        print(json.dumps(data))
-        return
-    console = Console(highlight=False)
-    for name, function in found.items():
-        console.print(f"[bold]{name}[/bold]: {function.summary}")
-        console.print(f"source: {function.source}", style="dim")
-        table = Table("parameter", "default", "meaning")
-        for parameter in function.parameter_table():
-            table.add_row(parameter["name"], parameter["default"], parameter["meaning"])
-        console.print(table)
 
 
 @app.command()

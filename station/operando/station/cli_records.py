@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from operando.instruments.errors import BadInputError
+from operando.instruments.errors import BadInputError, OperandoError
 from operando.instruments.quantities import format_quantity
 from operando.instruments.recorder import Entry
 from operando.records import JournalEntry, Record, export_csv, export_parquet, find_records, verify
+from operando.station.resume import history_in
 
 records = typer.Typer(help="Look at, verify and export records.", no_args_is_help=True)
 
@@ -35,6 +36,7 @@ def list_records(
         {
             "record": str(record.folder),
             "state": record.state,
+            "resumable": _can_go_on(record),
             "protocol": _protocol_name(record),
             "cell": record.cell_name,
             "simulated": record.simulated,
@@ -47,9 +49,12 @@ def list_records(
     table = Table("record", "state", "protocol", "cell", "data")
     for row in rows:
         data = "SIMULATED" if row["simulated"] else "measured"
-        table.add_row(str(row["record"]), str(row["state"]), str(row["protocol"]),
-                      str(row["cell"]), data)  # fmt: skip
-    Console().print(table)
+        state = f"{row['state']}, resumable" if row["resumable"] else str(row["state"])
+        table.add_row(str(row["record"]), state, str(row["protocol"]), str(row["cell"]), data)
+    console = Console()
+    console.print(table)
+    if any(row["resumable"] for row in rows):
+        console.print("'operando resume RECORD --bench BENCH' goes on with a resumable one")
 
 
 @records.command()
@@ -83,6 +88,20 @@ def show(folder: FolderArgument, as_json: JsonOption = False) -> None:
             f"{format_quantity(gap.start, 's')}: {gap.reason}; at most "
             f"{format_quantity(gap.charge_bound, 'mAh')} passed unseen"
         )
+
+
+def _can_go_on(record: Record) -> bool:
+    """Whether its program died in a run that can go on, as far as the record itself tells."""
+    if record.state != "killed":
+        return False
+    clock = record.manifest.get("clock")
+    if isinstance(clock, dict) and clock.get("mode") == "virtual":
+        return False  # its cell is gone
+    try:
+        history_in(record)
+    except OperandoError:
+        return False
+    return True
 
 
 def _protocol_name(record: Record) -> str:

@@ -12,16 +12,13 @@ import importlib.metadata
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from operando.instruments.errors import BadInputError, OperandoError
-from operando.instruments.parameters import parameters_schema
-from operando.instruments.registry import PROTOCOLS, available
 from operando.protocols import RunState
-from operando.station.assembly import protocol_function
 from operando.station.channel_state import Acknowledgements, LastRun, ended, last_run
 from operando.station.client.client import RefusedError
 from operando.station.client.models import (
@@ -32,12 +29,18 @@ from operando.station.client.models import (
     RunRequest,
     Started,
 )
-from operando.station.engine import Engine, UnderWay
-from operando.station.requests import Checked, check_request
-from operando.station.starts import Asked, Starts
+from operando.station.edits import change_limit, end_step, new_condition
+from operando.station.engine import Engine, Order, Settled, UnderWay
+from operando.station.requests import Checked, check_request, protocol_infos
+from operando.station.resume import TakenUp, taken_up
+from operando.station.starts import Asked, Starts, begun, recorded
 from operando.station.status import cell_on, instruments_on, of_current, of_last
+from operando.station.taking_over import with_actuators, with_obstacle, with_output
 
 T = TypeVar("T")
+
+SOMEBODY = "a client"
+"""Who asked, when nobody said."""
 
 END_OF_RUN = 45.0
 """Wall s for which a command waits until a run has ended; less than a client's patience."""
@@ -56,6 +59,7 @@ class Desk:
     ) -> None:
         self.instance = secrets.token_hex(8)
         self.started = time.time()
+        self.bench = engine.bench
         self.bench_name = engine.bench.path.name
         self.simulated = simulated
         self.speed = engine.clock.speed
@@ -71,6 +75,7 @@ class Desk:
         self._switching_off: dict[str, asyncio.Task[None]] = {}
         self._stops: dict[str, int] = dict.fromkeys(engine.bench.channels, 0)
         self._starts = Starts()
+        self._taking_up: dict[str, asyncio.Future[Started | str]] = {}
         self._seen = Acknowledgements(output)
         self._ending = ""
         self._is_simulated = {
@@ -103,41 +108,11 @@ class Desk:
         }
         await self._engine.survey({potentiostats[name] for name in orphaned} | told)
         for name, run in last.items():
-            run = self._with_actuators(run, told)  # noqa: PLW2901
-            found = self._engine.found.get(potentiostats.get(name, ""))
-            output = "unknown" if found is None else found.output
-            if output == "off":
-                said = "its output was read back off when this station started"
-                if name in orphaned:
-                    run = replace(run, reason="; ".join(filter(None, (run.reason, said))))  # noqa: PLW2901
-                run = replace(run, output="off", output_at=found.at)  # type: ignore[union-attr]  # noqa: PLW2901
-            elif output == "on" or (name in orphaned and found is not None):
-                why = "was found on when this station started, which had not switched it on"
-                if output != "on":
-                    why = f"could not be read back off: ASSUME THAT IT IS ON ({found.problem})"  # type: ignore[union-attr]
-                text = f"the output of {potentiostats[name]} {why}"
-                run = replace(  # noqa: PLW2901
-                    run,
-                    output=output,
-                    output_at=found.at if output == "on" else None,  # type: ignore[union-attr]
-                    attention=True,
-                    reason=f"{run.reason}; {text}" if run.reason else text,
-                )
-            self._last[name] = run
-
-    def _with_actuators(self, run: LastRun, told: Collection[str]) -> LastRun:
-        """Say what became of the chamber and the press that a run had left as they were."""
-        words, unsafe = [], []
-        for name in [name for name in run.unsafe if name in told]:
-            found = self._engine.found.get(name)
-            if found is not None and found.output == "off":
-                words.append(f"{name} was brought into its safe state when this station started")
-            else:
-                unsafe.append(name)
-                why = "" if found is None else f" ({found.problem})"
-                words.append(f"{name} COULD NOT BE BROUGHT INTO ITS SAFE STATE{why}")
-        reason = "; ".join(filter(None, (run.reason, *words)))
-        return replace(run, reason=reason, unsafe=tuple(unsafe))
+            potentiostat = potentiostats.get(name, "")
+            found = self._engine.found.get(potentiostat)
+            now = with_actuators(run, told, self._engine.found)
+            now = with_output(now, potentiostat, found, orphaned=name in orphaned)
+            self._last[name] = with_obstacle(now, self._engine, self.output)
 
     def end(self, reason: str) -> None:
         """End every run in its safe state and start no other; in the engine's loop."""
@@ -178,17 +153,8 @@ class Desk:
         return "; ".join(filter(None, (self._engine.alarm, ending)))
 
     def protocols(self) -> list[ProtocolInfo]:
-        """The protocols that are installed."""
-        functions = {name: protocol_function(name) for name in available(PROTOCOLS)}
-        return [
-            ProtocolInfo(
-                name=name,
-                summary=function.summary,
-                source=function.source,
-                parameters=parameters_schema(function.function),
-            )
-            for name, function in functions.items()
-        ]
+        """The protocols that are installed, then those of the bench's folder of scripts."""
+        return protocol_infos(self._engine.bench.scripts)
 
     def statuses(self) -> tuple[ChannelStatus, ...]:
         """Every channel as it is now, without what only the records know."""
@@ -225,7 +191,7 @@ class Desk:
         self._require(channel)
         asked = self._starts.asked(channel, request, request_id, self._stops[channel])
         if asked.answer is not None:
-            return await self._in_engine(_begun(channel, asked.answer))
+            return await self._in_engine(begun(channel, asked.answer))
         if self._in_loop():
             checked = self._checked(channel, request)
         else:
@@ -238,14 +204,56 @@ class Desk:
 
     async def _start(self, channel: str, checked: Checked, asked: Asked) -> Started:
         if asked.answer is None:
-            run = self._begin(channel, checked, asked.stops)
-            # Tasks of their own: a client that goes away takes nothing with it.
-            task = self._tasks[channel] = asyncio.create_task(self._carry_out(run))
-            asked.answer = asyncio.create_task(_recorded(run, task))
-        return await _begun(channel, asked.answer)
+            last = self._last[channel]
+            self._must_be_free(channel, asked.stops)
+            if last.attention:
+                why = f"its last run is {last.state}: " if last.run else ""
+                raise RefusedError(
+                    f"channel {channel} is latched until somebody acknowledges it: {why}"
+                    f"{last.reason}"
+                )
+            assert checked.order is not None
+            asked.answer = self._begin(channel, checked.order, checked.settled)
+        return await begun(channel, asked.answer)
 
-    def _begin(self, channel: str, checked: Checked, stops: int) -> UnderWay:
-        """Take the channel for a run. stops: of the channel when it was asked for."""
+    async def go_on(self, channel: str, run: str = "") -> Started:
+        """Go on with the last run of a channel, which was killed; returns when it is taken up.
+
+        run: which run is meant; "" is any. Asked for twice it is begun once. It counts as seen.
+        Raises RefusedError, also when nobody can go on with it.
+        """
+        self._require(channel)
+        current, last, stops = self._current.get(channel), self._last[channel], self._stops[channel]
+        again = current.again if current is not None else None
+        if again is not None and run in ("", again.folder.name):
+            return await self._in_engine(self._go_on(channel, again, stops))
+        if run and run != last.run:
+            raise RefusedError(
+                f"the last run of channel {channel} is {last.run or 'none'} ({last.state}), not "
+                f"{run}; only the last can go on"
+            )
+        if last.run is None or last.state != "killed" or current is not None:
+            state = "under way" if current is not None else last.state
+            raise RefusedError(f"channel {channel}: there is nothing to continue, it is {state}")
+        folder, engine = self.output / last.run, self._engine
+        try:
+            if self._in_loop():
+                again = taken_up(engine.bench, engine.clock, folder)
+            else:
+                again = await asyncio.to_thread(taken_up, engine.bench, engine.clock, folder)
+        except OperandoError as error:
+            raise RefusedError(str(error)) from None
+        return await self._in_engine(self._go_on(channel, again, stops))
+
+    async def _go_on(self, channel: str, again: TakenUp, stops: int) -> Started:
+        current = self._current.get(channel)
+        if current is None or current.again is None or current.again.folder != again.folder:
+            self._must_be_free(channel, stops)
+            self._taking_up[channel] = self._begin(channel, again.order, again.settled, again)
+        return await begun(channel, self._taking_up[channel])
+
+    def _must_be_free(self, channel: str, stops: int) -> None:
+        """Raise RefusedError unless a run may begin. stops: of the channel when it was asked."""
         if self._ending:
             raise RefusedError(f"the station is ending: {self._ending}")
         if self._stops[channel] != stops:
@@ -258,23 +266,21 @@ class Desk:
                 f"the output of channel {channel} is being switched off and read back; start "
                 "again in a moment"
             )
-        last = self._last[channel]
         if channel in self._current:
             raise RefusedError(f"channel {channel} is running already")
-        if last.attention:
-            raise RefusedError(
-                f"channel {channel} is latched until somebody acknowledges it: its last run is "
-                f"{last.state}: {last.reason}"
-                if last.run
-                else f"channel {channel} is latched until somebody acknowledges it: {last.reason}"
-            )
-        assert checked.order is not None
+
+    def _begin(
+        self, channel: str, order: Order, settled: Settled | None, again: TakenUp | None = None
+    ) -> asyncio.Future[Started | str]:
+        """Take the channel for a run and carry it out; the future answers whoever asked for it."""
         try:
-            run = self._engine.begin(channel, checked.order, checked.settled)
+            run = self._engine.begin(channel, order, settled, again)
         except BadInputError as error:
             raise RefusedError(str(error)) from None
         self._current[channel] = run
-        return run
+        # Tasks of their own: a client that goes away takes nothing with it.
+        task = self._tasks[channel] = asyncio.create_task(self._carry_out(run))
+        return asyncio.create_task(recorded(run, task))
 
     async def _carry_out(self, run: UnderWay) -> str:
         """Carry a run out; why it came to no record, "" if it did."""
@@ -321,6 +327,25 @@ class Desk:
         self._do(runner.resume)
         return Done(ok=True, message=f"channel {channel} goes on")
 
+    async def end_step(self, channel: str, step: int = 0, by: str = SOMEBODY) -> Done:
+        """End the present step; the protocol goes on with the next. Raises RefusedError.
+
+        step: its index; refused if another runs by now. 0 is whichever runs. by: who asks.
+        """
+        return await self._in_engine(end_step(self._running(channel), step, by))
+
+    async def change_limit(self, channel: str, name: str, when: str, by: str = SOMEBODY) -> Done:
+        """Let a limit act at another condition. Raises RefusedError, which tells what is wrong.
+
+        when: as in a recipe. by: who asks. The change is journalled.
+        """
+        run, bench = self._running(channel), self._engine.bench
+        if self._in_loop():
+            condition = new_condition(bench, run, name, when)
+        else:
+            condition = await asyncio.to_thread(new_condition, bench, run, name, when)
+        return await self._in_engine(change_limit(run, name, condition, by))
+
     def acknowledge(self, channel: str, run: str = "") -> Done:
         """Say that a trip, fault, killed run or unknown output has been seen.
 
@@ -345,7 +370,7 @@ class Desk:
         stored = ""
         if last.run is not None:
             try:
-                self._seen.add(last.run)
+                self._seen.add(last.seen_as)
             except OSError as error:
                 stored = f" (not stored, because {error}: a new start of the station asks again)"
         return Done(ok=True, message=f"channel {channel}: {self._stated(channel, last)}{stored}")
@@ -572,21 +597,3 @@ class Desk:
             work.close()
             raise RefusedError("the station has ended") from None
         return await asyncio.wrap_future(future)
-
-
-async def _recorded(run: UnderWay, task: asyncio.Task[str]) -> Started | str:
-    """Wait until a run that was begun has its record; in words why it came to none."""
-    either: set[asyncio.Future[Any]] = {task, run.recorded}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-    if run.folder is None:
-        await asyncio.wait({task})
-        return task.result()
-    return Started(run=run.folder.name)
-
-
-async def _begun(channel: str, answer: asyncio.Future[Started | str]) -> Started:
-    """What a start is answered; waiting ends with a client that goes away, the start does not."""
-    told = await asyncio.shield(answer)
-    if isinstance(told, str):
-        raise RefusedError(f"channel {channel}: {told}")
-    return told

@@ -123,7 +123,7 @@ def detail_of(
             for gap in record.gaps()
             if math.isfinite(gap.start) and math.isfinite(gap.end)
         ),
-        limits=_limits(record),
+        limits=limits_in(record),
     )
 
 
@@ -251,11 +251,18 @@ def _note(data: Mapping[str, JSON]) -> str:
     for said in ("told", "read back"):
         if said in data:
             return f"{data['instrument']} {said}: {setpoint_of(_mapping(data[said]))}"
-    found = data["open circuit voltage"]
-    problem = data.get("problem")
-    return (
-        f"open-circuit voltage {_amount(found, 'V', digits=4)}{f': {problem}' if problem else ''}"
-    )
+    findings = data.get("preflight")
+    if not isinstance(findings, list):
+        return _listed(data)
+    found = [_mapping(one) for one in findings]
+    wrong = [_finding(one) for one in found if one.get("problem")]
+    rest = [str(one["note"]) for one in found if one.get("check") == "open_circuit"]
+    return f"before the first step: {'; '.join(wrong or rest)}"
+
+
+def _finding(finding: Mapping[str, JSON]) -> str:
+    override = finding.get("override")
+    return f"{finding['problem']}" + (f" Let pass: {override}" if override else "")
 
 
 def _run_ended(data: Mapping[str, JSON]) -> str:
@@ -264,7 +271,15 @@ def _run_ended(data: Mapping[str, JSON]) -> str:
 
 
 def _resumed(data: Mapping[str, JSON]) -> str:
-    return "resumed"
+    over = data.get("steps over")
+    return "resumed" if over is None else f"resumed by another program, {over} steps being over"
+
+
+def _edit(data: Mapping[str, JSON]) -> str:
+    by = f", by {data['by']}" if data.get("by") else ""
+    if data["what"] == "step":
+        return f"step {data['index']} ('{data['label']}') was to end at once{by}"
+    return f"{data['what']} {data['name']}: {data['old']} -> {data['new']}{by}"
 
 
 def _listed(data: Mapping[str, JSON]) -> str:
@@ -279,6 +294,7 @@ _SENTENCES = {
     Entry.ALARM: _alarm,
     Entry.PAUSED: _paused,
     Entry.RESUMED: _resumed,
+    Entry.EDIT: _edit,
     Entry.GAP: _gap,
     Entry.SAFE: _safe,
     Entry.NOTE: _note,
@@ -322,10 +338,13 @@ def _step(step: Step) -> StepInfo:
     )
 
 
-def _limits(record: Record) -> tuple[LimitInfo, ...]:
+def limits_in(record: Record) -> tuple[LimitInfo, ...]:
+    """The limits of a run as an operator changed them last."""
     found = []
+    edits = (entry.data for entry in record.journal(Entry.EDIT))
+    changed = {_text(data, "name"): _text(data, "new") for data in edits if data.get("new")}
     for name, described in _mapping(record.manifest.get("limits")).items():
-        when = _text(_mapping(described), "when")
+        when = changed.get(name) or _text(_mapping(described), "when")
         action = _text(_mapping(described), "action")
         try:
             found.append(limit_info(name, conditions.parse(when), action))

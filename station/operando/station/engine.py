@@ -7,8 +7,9 @@ import contextlib
 import time
 from collections.abc import Collection
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
+from secrets import randbits
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -27,12 +28,22 @@ from operando.instruments.roles import ACTUATORS, Identity, Instrument
 from operando.instruments.safety import secure as make_safe
 from operando.instruments.simulation import Simulation
 from operando.instruments.wires import Switchboard
-from operando.protocols import Cell, Channel, Runner, RunResult, RunState, check_actuator
+from operando.protocols import (
+    Cell,
+    Channel,
+    Runner,
+    RunState,
+    check_actuator,
+    check_technique,
+)
 from operando.records import SqliteRecorder
 from operando.station.assembly import instrument_of, simulation_of
 from operando.station.guard import Guard
 from operando.station.manifest import described_instrument, manifest_of
 from operando.station.orders import Order, Settled, cell_of, order_from, settle
+from operando.station.preflight import free_space, host_findings
+from operando.station.resume import TakenUp, taken_up
+from operando.station.runs import Found, Run, UnderWay
 from operando.station.served import served_speed
 from operando.station.shared import SharedInstrument, SharedInstruments
 
@@ -55,66 +66,6 @@ SURVEY_TIME = 10.0
 """Seconds of the event loop in which an instrument must say who it is, when a bench is surveyed."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run that has ended: how, and where its record is."""
-
-    result: RunResult
-    folder: Path
-
-
-@dataclass
-class UnderWay:
-    """A run from the moment it was asked for until its record is closed.
-
-    runner, folder: None while the instruments are being connected. started: Unix time of the
-    record, s. recorded: done when the record exists, cancelled when it never will. ended: done
-    when all is over. stop_reason: why it was asked to end, "" if it was not. driving: whether the
-    runner is at work.
-    """
-
-    channel: str
-    order: Order
-    settled: Settled
-    recorded: asyncio.Future[Path]
-    ended: asyncio.Future[None]
-    runner: Runner | None = None
-    folder: Path | None = None
-    started: float | None = None
-    stop_reason: str = ""
-    driving: bool = field(default=False, repr=False)
-
-    def stop(self, reason: str) -> None:
-        """End it in the safe state, also if it is still being prepared."""
-        self.stop_reason = self.stop_reason or reason
-        if self.runner is not None:
-            self.runner.abort(reason)
-
-    @property
-    def verified_off(self) -> bool:
-        """Whether the output is known to be off: never touched by this run, or read back open."""
-        return self.runner is None or self.runner.verified_off
-
-    def is_safe(self, actuator: str) -> bool:
-        """Whether an actuator was not driven by this run, or its safe state was read back."""
-        return self.runner is None or self.runner.is_safe(actuator)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What an instrument was found to be when it was last connected.
-
-    identity: None if it did not say. problem: why it cannot be used, "" if it can. output: of a
-    potentiostat, read back at Unix time `at`; "unknown" if it was not.
-    """
-
-    identity: Identity | None = None
-    problem: str = ""
-    output: Literal["off", "on", "unknown"] = "unknown"
-    simulated: bool = False
-    at: float = field(default_factory=time.time, compare=False)
-
-
 @runtime_checkable
 class TellsOutput(Protocol):
     """A driver that can read whether its output is on, without writing a setting."""
@@ -131,7 +82,7 @@ class Engine:
     against the simulated bench. guard: start the watchdog (always, but in virtual time).
     under_way: runs by channel. found: instruments by name, as they were last met. orphaned:
     instruments whose owner before this engine died without giving them back. alarm: what concerns
-    every channel, "".
+    every channel, "". free_space: bytes that are free in a folder.
     """
 
     def __init__(self, bench: Bench, clock: Clock) -> None:
@@ -142,6 +93,7 @@ class Engine:
         self.found: dict[str, Found] = {}
         self.orphaned: frozenset[str] = frozenset()
         self.alarm = ""
+        self.free_space = free_space
         self._switchboard: Switchboard | None = None
         self._guard: Guard | None = None
         self._claims = ExitStack()
@@ -375,17 +327,39 @@ class Engine:
         """
         return await self.execute(self.begin(channel, order), output)
 
-    def begin(self, channel: str, order: Order, settled: Settled | None = None) -> UnderWay:
+    def resume(self, folder: Path, order: Order | None = None) -> UnderWay:
+        """Take the channel of a run whose program died, to go on with it; touches nothing.
+
+        folder: of its record. order: what it was to do; that of its recipe if None. `execute`
+        carries it out. Raises BadInputError, RecordError.
+        """
+        again = taken_up(self.bench, self.clock, folder, order)
+        return self.begin(again.settled.entry.name, again.order, again.settled, again)
+
+    def begin(
+        self,
+        channel: str,
+        order: Order,
+        settled: Settled | None = None,
+        again: TakenUp | None = None,
+    ) -> UnderWay:
         """Take a channel for a run, which `execute` must carry out next; touches nothing.
 
-        settled: the order resolved for this channel already. Raises BadInputError.
+        settled: the order resolved for this channel already. again: the run that goes on. Raises
+        BadInputError.
         """
         if settled is None:
             settled = settle(self.bench, channel, order)
         if channel in self.under_way:
             raise BadInputError(f"channel {channel} is running already")
+        for other in self.under_way.values():
+            if other.settled.cell.name == settled.cell.name:
+                raise BadInputError(
+                    f"cell {settled.cell.name} is being run on channel {other.channel}; two "
+                    "instruments must not drive one cell"
+                )
         loop = asyncio.get_running_loop()
-        run = UnderWay(channel, order, settled, loop.create_future(), loop.create_future())
+        run = UnderWay(channel, order, settled, loop.create_future(), loop.create_future(), again)
         run.stop_reason = self._stop_reason
         self.under_way[channel] = run
         return run
@@ -425,7 +399,12 @@ class Engine:
         actuators = {role: instruments[name] for role, name in names.items()}
         for step in settled.preview.steps:
             potentiostat.check(step.setpoint(max(map(abs, settled.settings.protection.voltage))))
+            check_technique(step, potentiostat)
             check_actuator(step, actuators, entry.name)
+        if run.again is not None:
+            for name, identity in identities.items():
+                simulated = self.is_simulated(self.bench.instruments[name])
+                run.again.check_instrument(name, identity, simulated=simulated)
         driven = entry.roles["potentiostat"]
         monitors: Any = {name: one for name, one in instruments.items() if name != driven}
         guarded: list[str] = []
@@ -436,7 +415,10 @@ class Engine:
 
         await guard_it(driven)
         try:
-            started = self.clock.utc()
+            again, started = run.again, self.clock.utc()
+            others = [one.settled for one in self.under_way.values() if one is not run]
+            seen = host_findings(settled, self.bench, self.clock, output, beside=others,
+                                 free=self.free_space)  # fmt: skip
             folder = _new_folder(output, started, entry.name, run.order.plan.protocol.name)
             met = {
                 name: described_instrument(
@@ -445,16 +427,24 @@ class Engine:
                 )
                 for name, identity in identities.items()
             }  # fmt: skip
-            manifest = manifest_of(settled, run.order, self.bench, met, started, self.clock)
-            recorder = SqliteRecorder(folder, manifest, inline=self.clock.mode == "virtual")
+            seed = settled.cell.entry.seed if self.clock.mode == "virtual" else randbits(32)
+            cell = replace(settled.cell, seed=seed)
+            manifest = manifest_of(settled, run.order, self.bench, met, started, self.clock, seed)
+            if again is not None:
+                folder, manifest, cell = again.folder, dict(again.manifest), again.cell
+                started = again.started(self.clock)
+            inline = self.clock.mode == "virtual"
+            recorder = SqliteRecorder(folder, manifest, inline=inline, resuming=again is not None)
             stack.push_async_callback(recorder.close)
             runner = Runner(
-                Channel(entry.name, settled.cell, potentiostat, monitors, names),
+                Channel(entry.name, cell, potentiostat, monitors, names),
                 run.order.plan,
-                settled.settings,
+                replace(settled.settings, found=seen),
                 recorder,
                 self.clock,
                 guard_it,
+                None if again is None else again.resumption,
+                None if again is None else self.clock.now() - (self.clock.utc() - started),
             )
             run.runner, run.folder, run.started, run.driving = runner, folder, started, True
             run.recorded.set_result(folder)

@@ -12,6 +12,7 @@ from typing import Any
 from operando.instruments.bench import Bench, InstrumentEntry
 from operando.instruments.clock import Clock
 from operando.instruments.roles import Identity, Instrument
+from operando.protocols import ProtocolFunction
 from operando.station.assembly import driver_info
 from operando.station.orders import Order, Settled
 
@@ -26,9 +27,26 @@ def described_instrument(
         "address": entry.address,
         "identity": asdict(identity),
         "settings": dict(entry.settings),
-        "calibration": getattr(instrument, "calibration", None),
+        "calibration": _calibration(entry, instrument),
         "simulated": simulated,
     }
+
+
+def _script_of(protocol: ProtocolFunction) -> dict[str, Any]:
+    """Path and text of the file that a protocol was loaded from, where a recipe names one."""
+    script = protocol.script
+    return {} if script is None else {"file": str(script.path), "text": script.text}
+
+
+def _calibration(entry: InstrumentEntry, instrument: Instrument) -> dict[str, Any] | None:
+    """What the bench file states, and what the instrument's settings add: a tare, a piston."""
+    written = entry.calibration
+    stated = {
+        "due": written.due.isoformat() if written.due else "",
+        "certificate": written.certificate,
+    }
+    known = {key: value for key, value in stated.items() if value}
+    return known | (getattr(instrument, "calibration", None) or {}) or None
 
 
 def manifest_of(
@@ -38,6 +56,7 @@ def manifest_of(
     instruments: Mapping[str, Mapping[str, Any]],
     started: float,
     clock: Clock,
+    random_seed: int,
 ) -> dict[str, Any]:
     """The manifest of a run.
 
@@ -62,16 +81,19 @@ def manifest_of(
             "metadata": dict(cell.metadata),
         },
         "seed": cell.seed,
+        "random_seed": random_seed,
         "instruments": dict(instruments),
         "bench": bench.path.read_text(encoding="utf-8"),
         "protocol": {
             "name": plan.protocol.name,
             "source": plan.protocol.source,
             "source_hash": plan.protocol.source_hash,
+            **_script_of(plan.protocol),
             "parameters": dict(plan.parameters),
         },
         "title": order.title,
         "recipe": order.recipe_text,
+        "recipe_path": order.recipe_path,
         "limits": {
             limit.name: {
                 "when": str(limit.when),

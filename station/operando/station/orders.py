@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil, floor, isclose
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 from operando.instruments.bench import PLAUSIBLE_VOLTAGES, Bench, CellEntry, ChannelEntry
@@ -22,7 +23,7 @@ from operando.instruments.conditions import (
 from operando.instruments.errors import BadInputError
 from operando.instruments.limits import Limit
 from operando.instruments.quantities import Quantity
-from operando.instruments.recipe import Poll, Recipe, RecordConditions
+from operando.instruments.recipe import Poll, Preflight, Recipe, RecordConditions
 from operando.instruments.roles import Galvanostatic, Potentiostatic, Protection, SetPoint
 from operando.instruments.words import quantity_words
 from operando.protocols import (
@@ -31,6 +32,7 @@ from operando.protocols import (
     Plan,
     Preview,
     RunSettings,
+    contradictions,
     default_limits,
     loosened,
     missing_limits,
@@ -38,6 +40,9 @@ from operando.protocols import (
 )
 from operando.protocols.actuator_steps import ActuatorStep
 from operando.protocols.actuators import no_actuator
+from operando.protocols.chemistries import chemistry_limits, chemistry_of, with_chemistry
+from operando.protocols.lint import notes_on
+from operando.protocols.sheet import CURRENT_AT_REST, unguarded
 from operando.protocols.tally import ELECTRICAL
 from operando.station.assembly import check_monitor, check_role, driver_info, protocol_function
 from operando.station.client.models import Problem
@@ -53,6 +58,7 @@ _MEASURED_BY = {
     "temperature": 'thermometer = "..." or shared = ["..."]',
 }
 """What to write for a quantity to be measured; the others are of glovebox monitors."""
+_OTHERS = 'glovebox_monitor = "..." or shared = ["..."]'
 
 MOST_STEPS = 1_000_000
 """Steps of a plan that is believed: at a second each it lasts twelve days."""
@@ -63,32 +69,38 @@ class Order:
     """All that a run needs to know beside the bench.
 
     limits: those asked for; default ones are added for what they leave unguarded.
-    open_circuit: accepted voltage before the first step, V; None derives it from the window.
-    recipe_text: the recipe as written, for the record. title: of the recipe.
+    preflight: what must be found before the first step.
+    recipe_text, recipe_path: the recipe as written and where, for the record. title: of the recipe.
     """
 
     plan: Plan
     limits: tuple[Limit, ...] = ()
     record: RecordConditions = field(default_factory=RecordConditions)
     poll: Poll = field(default_factory=Poll)
-    open_circuit: tuple[float, float] | None = None
-    check_open_circuit: bool = True
+    preflight: Preflight = field(default_factory=Preflight)
     recipe_text: str = ""
+    recipe_path: str = ""
     title: str = ""
 
 
-def order_from(recipe: Recipe) -> Order:
-    """What a recipe orders. Raises BadInputError for an unknown protocol or parameter."""
+def order_from(recipe: Recipe, scripts: Path | None = None) -> Order:
+    """What a recipe orders. Raises BadInputError for an unknown protocol or parameter.
+
+    scripts: the bench's folder of protocol scripts. A script that the recipe names is looked for
+    beside it as well, if the recipe's path is absolute.
+    """
+    near = recipe.path.parent if recipe.path.is_absolute() else None
     line = recipe.lines.get(("protocol",))
     place = f"{recipe.path.name} line {line}: protocol" if line else recipe.path.name
+    function = protocol_function(recipe.protocol, place, near=near, scripts=scripts)
     return Order(
-        plan=protocol_function(recipe.protocol, place).plan(recipe.parameters, where=recipe.where),
+        plan=function.plan(recipe.parameters, where=recipe.where),
         limits=recipe.limits,
         record=recipe.record,
         poll=recipe.poll,
-        open_circuit=recipe.open_circuit,
-        check_open_circuit=recipe.check_open_circuit,
+        preflight=recipe.preflight,
         recipe_text=recipe.source,
+        recipe_path=str(recipe.path),
         title=recipe.title,
     )
 
@@ -119,7 +131,7 @@ def cell_of(bench: Bench, channel: str) -> Cell:
         )
     if not entry.cell:
         raise BadInputError(f'{entry.where}: channel {channel} names no cell; add cell = "..."')
-    return Cell(bench.cells[entry.cell])
+    return Cell(with_chemistry(bench.cells[entry.cell]))
 
 
 def settle(bench: Bench, channel: str, order: Order) -> Settled:
@@ -169,24 +181,66 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
         (lower, upper), ahead.highest_current, cell.entry.voltage_range, order.poll.interval
     )
     warnings = (*loosened(limits, defaults), *_no_room((lower, upper), cell.entry))
+    if order.plan.protocol.script is not None:
+        warnings += notes_on(order.plan.protocol.script)
     beyond = _beyond_range(order, (lower, upper), cell, ahead, limits)
+    chemistry = chemistry_of(cell.entry)
+    measured = _measured(entry, bench)
+    if chemistry is not None:
+        slowest = max(map(order.poll.of, entry.instruments))
+        defaults += chemistry_limits(chemistry, measured, ahead.steps, slowest)
     limits += missing_limits(limits, defaults)
-    window = order.open_circuit or (lower - OPEN_CIRCUIT_BELOW, upper + OPEN_CIRCUIT_ABOVE)
+    problems += (
+        Problem(where="limits", message=f"nothing ends this run at {side}; add a limit that does")
+        for side in unguarded(limits)
+    )
+    window = order.preflight.open_circuit
+    if window is None and chemistry is not None:
+        window = chemistry.open_circuit
+    if window is None:
+        window = lower - OPEN_CIRCUIT_BELOW, upper + OPEN_CIRCUIT_ABOVE
     settings = RunSettings(
         poll=order.poll,
         limits=tuple(limits),
         record=order.record,
-        protection=Protection((lower, upper), ahead.highest_current),
-        open_circuit=OpenCircuitWindow(*window) if order.check_open_circuit else None,
+        # A run that only rests drives nothing, but no instrument is set to protect from nothing.
+        protection=Protection((lower, upper), ahead.highest_current or CURRENT_AT_REST),
+        open_circuit=OpenCircuitWindow(*window),
+        preflight=order.preflight,
     )
     problems += beyond
     problems += _too_many_steps(order.plan, ahead)
     problems += _without_actuator(ahead, entry)
-    problems += _unmeasured(limits, ahead, entry, bench)
+    problems += _unmeasured(limits, ahead, entry, measured)
+    problems += _not_looked_at(order.preflight, entry, measured)
     problems += _short_windows(limits, ahead, order.poll)
     problems += _hasty_staleness(limits, entry, order.poll)
+    problems += _not_together(entry, order.poll)
     settled = Settled(order.plan, entry, cell, ahead, tuple(limits), settings, warnings)
     return settled, problems
+
+
+def limit_problems(
+    bench: Bench, settled: Settled, order: Order, limits: Collection[Limit]
+) -> list[Problem]:
+    """What is wrong with limits for a run that is under way, as `resolve` would tell at its start.
+
+    limits: all of them, bound to the cell. What the plan itself would pass is a problem here.
+    """
+    protection, measured = settled.settings.protection, _measured(settled.entry, bench)
+    low, high = protection.voltage
+    problems = [
+        Problem(where="limits", message=f"nothing would end this run at {side}")
+        for side in unguarded(limits)
+    ]
+    problems += _beyond_range(order, (low, high), settled.cell, settled.preview, limits)
+    problems += _unmeasured(limits, settled.preview, settled.entry, measured)
+    problems += _short_windows(limits, settled.preview, order.poll)
+    problems += (
+        Problem(where="limits", message=f"{words}: the run would be ended by it")
+        for words in contradictions(limits, protection)
+    )
+    return [problem for problem in problems if problem.where.startswith("limits")]
 
 
 def _parameter_in(message: str, plan: Plan) -> str:
@@ -222,7 +276,7 @@ def _beyond_range(
             if part.operand in (VOLTAGE, abs(VOLTAGE)) and not (both and part.bound <= -low):
                 where = f"limits.{limit.name}.when"
                 places.setdefault((where, part.bound), f"{limit.name} lies at")
-    for end in order.open_circuit or ():
+    for end in order.preflight.open_circuit or ():
         places.setdefault(("preflight.open_circuit", end), "accepted at rest is")
     return [
         Problem(where=where, message=f"{words} {_beyond(at, entry)}")
@@ -235,6 +289,9 @@ def _beyond(voltage: float, entry: CellEntry) -> str:
     low, high = entry.voltage_range
     believed = entry.voltage_range == PLAUSIBLE_VOLTAGES
     kind = "believed of a lithium cell" if believed else f"stated for {entry.name}"
+    chemistry = chemistry_of(entry)
+    if chemistry is not None and chemistry.voltage_range == entry.voltage_range:
+        kind = f"of {chemistry.name} cells"
     wider = f'["{min(low, floor(voltage)):g} V", "{max(high, ceil(voltage)):g} V"]'
     place = f" ({entry.where})" if entry.where else ""
     return (
@@ -342,6 +399,20 @@ def _short_windows(limits: Iterable[Limit], ahead: Preview, poll: Poll) -> list[
     ]
 
 
+def _not_together(entry: ChannelEntry, poll: Poll) -> list[Problem]:
+    """Instruments that are to be read together with the potentiostat, but are not there."""
+    others = [name for name in entry.instruments if name != entry.roles["potentiostat"]]
+    return [
+        Problem(
+            where="poll.together",
+            message=f"channel {entry.name} ({entry.where}) has no instrument {name!r} beside its "
+            f"potentiostat; it has: {', '.join(others) or 'none'}",
+        )
+        for name in poll.together
+        if name not in others
+    ]
+
+
 def _hasty_staleness(limits: Iterable[Limit], entry: ChannelEntry, poll: Poll) -> list[Problem]:
     """A limit must not take the time between two polls for a sensor that fell silent."""
     slowest = max(map(poll.of, entry.instruments), default=poll.interval)
@@ -370,24 +441,45 @@ def _without_actuator(ahead: Preview, entry: ChannelEntry) -> list[Problem]:
     ]
 
 
-def _unmeasured(
-    limits: Iterable[Limit], ahead: Preview, entry: ChannelEntry, bench: Bench
-) -> list[Problem]:
-    """A limit or the end of a step on what nothing on the channel measures would never act."""
+def _measured(entry: ChannelEntry, bench: Bench) -> set[str]:
+    """Quantities that the instruments of a channel give."""
     measured = set(ELECTRICAL)
     for name in entry.instruments:
         measured.update(driver_info(bench.instruments[name].driver).measures)
+    return measured
+
+
+def _not_looked_at(
+    preflight: Preflight, entry: ChannelEntry, measured: Collection[str]
+) -> list[Problem]:
+    """What the recipe wants to be looked at before the first step and nothing measures."""
+    asked = {name: getattr(preflight, name) for name in ("o2", "h2o", "dew_point", "pressure")}
+    return [
+        Problem(
+            where=f"preflight.{name}",
+            message=f"nothing on channel {entry.name} ({entry.where}) measures {name}; write "
+            f"{_MEASURED_BY.get(name, _OTHERS)} into [channels.{entry.name}], or let the check "
+            f'pass: [preflight] override = {{ {name} = "..." }}',
+        )
+        for name, bound in asked.items()
+        if bound is not None and name not in measured and name not in preflight.override
+    ]
+
+
+def _unmeasured(
+    limits: Iterable[Limit], ahead: Preview, entry: ChannelEntry, measured: set[str]
+) -> list[Problem]:
+    """A limit or the end of a step on what nothing on the channel measures would never act."""
     watching = [
         (f"limits.{limit.name}.when", f"limit {limit.name} watches", limit.when) for limit in limits
     ]
     ends = dict.fromkeys((step.label, end) for step in ahead.steps for end in step.until)
     watching += [("", f"step '{label}' waits for", end) for label, end in ends]
-    others = 'glovebox_monitor = "..." or shared = ["..."]'
     return [
         Problem(
             where=where,
             message=f"{words} {quantity}, but nothing on channel {entry.name} ({entry.where}) "
-            f"measures it; write {_MEASURED_BY.get(quantity, others)} into "
+            f"measures it; write {_MEASURED_BY.get(quantity, _OTHERS)} into "
             f"[channels.{entry.name}]" + (", or take the limit out" if where else ""),
         )
         for where, words, when in watching

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -27,6 +27,7 @@ from operando.station.client import (
     RefusedError,
     RunRequest,
     Snapshot,
+    Started,
     StationClient,
     StationLostError,
     StationNote,
@@ -72,11 +73,46 @@ def run_through(
 ) -> Run:
     """Run an order through a station and wait for its end.
 
-    name: of the recipe, for messages. Raises BadInputError when the station refuses, and
-    StationDiedError when it is lost.
+    name: path of the recipe, absolute: a script that it names is looked for beside it. Raises
+    BadInputError when the station refuses, and StationDiedError when it is lost.
     """
+    request, request_id = RunRequest(recipe=order.recipe_text, recipe_name=name), token_hex(8)
+
+    def start(client: StationClient) -> Started:
+        return client.start(channel, request, request_id)
+
+    return _watched(note, channel, start, speed=speed, output=output, quiet=quiet)
+
+
+def resume_through(note: StationNote, record: Record, *, speed: float | None, quiet: bool) -> Run:
+    """Go on with a killed run through a station and wait for its end; raises as `run_through`."""
+    channel, folder = str(record.manifest.get("channel")), record.folder.resolve()
+
+    def go_on(client: StationClient) -> Started:
+        summaries = {one.run: one.folder for one in client.runs()}
+        if Path(summaries.get(folder.name, "")).resolve() != folder:
+            raise RefusedError(
+                f"{record.folder} is not among the records of the station at {note.url}, which has "
+                "the bench; end it with 'operando station --end', then resume again"
+            )
+        return client.go_on(channel, folder.name)
+
+    return _watched(note, channel, go_on, speed=speed, output=None, quiet=quiet)
+
+
+def _watched(
+    note: StationNote,
+    channel: str,
+    begin: Callable[[StationClient], Started],
+    *,
+    speed: float | None,
+    output: Path | None,
+    quiet: bool,
+) -> Run:
+    """Have a run begun by a station, and wait for its end. begin: may be called again."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with StationClient(note.url, note.token) as client, _signals() as wishes:
+    client = StationClient(note.url, note.token, name="the command line")
+    with client, _signals() as wishes:
         try:
             snapshot = client.snapshot()
         except StationLostError as error:
@@ -88,8 +124,7 @@ def run_through(
             )
         if wishes.abort:
             raise BadInputError(f"stopped before the run began ({wishes.abort})")
-        request = RunRequest(recipe=order.recipe_text, recipe_name=name)
-        run = _start(client, note, channel, request, wishes)
+        run = _start(client, note, begin, wishes)
         try:
             folder = Path(client.run(run).summary.folder)
         except (RefusedError, StationLostError) as error:
@@ -141,14 +176,16 @@ def _signals() -> Iterator[_Wishes]:
 
 
 def _start(
-    client: StationClient, note: StationNote, channel: str, request: RunRequest, wishes: _Wishes
+    client: StationClient,
+    note: StationNote,
+    begin: Callable[[StationClient], Started],
+    wishes: _Wishes,
 ) -> str:
     """Start a run; its identifier. Asks again, for the same start, while the station lives."""
-    request_id = secrets.token_hex(8)
     until = time.monotonic() + RETURN
     while True:
         try:
-            return client.start(channel, request, request_id).run
+            return begin(client).run
         except RefusedError as error:
             told = [problem.message for problem in error.problems] or [str(error)]
             raise BadInputError("\n".join(told)) from None

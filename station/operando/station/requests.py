@@ -26,9 +26,10 @@ from operando.instruments.recipe import parse_recipe
 from operando.instruments.toml_text import TomlDocument
 from operando.instruments.words import quantity_words
 from operando.protocols import ProtocolFunction, contradictions
-from operando.station.assembly import protocol_function
-from operando.station.client.models import CheckReport, Problem, RunRequest, SheetRow
+from operando.station.assembly import protocol_function, protocol_functions
+from operando.station.client.models import CheckReport, Problem, ProtocolInfo, RunRequest, SheetRow
 from operando.station.orders import Order, Settled, cell_of, order_from, resolve
+from operando.station.preflight import calibration
 from operando.station.sheets import limit_info, limit_lines, plan_rows, unsupported_steps
 
 _KEYS = ["protocol", "title", "notes", "parameters", "limits", "record", "poll", "preflight"]
@@ -50,6 +51,23 @@ class Checked:
     settled: Settled | None = None
 
 
+def protocol_infos(scripts: Path | None) -> list[ProtocolInfo]:
+    """The protocols that are installed, then those of the bench's folder of scripts."""
+    functions, wrong = protocol_functions(scripts)
+    return [
+        ProtocolInfo(
+            name=name,
+            summary=function.summary,
+            source=function.source,
+            parameters=parameters_schema(function.function),
+        )
+        for name, function in functions.items()
+    ] + [
+        ProtocolInfo(name=name, summary=f"CANNOT BE USED: {why}", source="", parameters={})
+        for name, why in wrong.items()
+    ]
+
+
 def check_request(bench: Bench, channel: str, request: RunRequest) -> Checked:
     """Check a request for a channel. Never raises for what is wrong with the request."""
     try:
@@ -57,7 +75,8 @@ def check_request(bench: Bench, channel: str, request: RunRequest) -> Checked:
     except BadInputError as error:
         return _refused([Problem(where="", message=str(error))], request.recipe)
     problems = list(_shape(table))
-    function = _protocol(table, problems)
+    near = Path(request.recipe_name).parent if Path(request.recipe_name).is_absolute() else None
+    function = _protocol(table, problems, near, bench.scripts)
     derived: dict[str, str] = {}
     cell: CellEntry | None = None
     try:
@@ -96,7 +115,7 @@ def _resolved(
     """The check of a request whose every field is well formed."""
     settled: Settled | None = None
     try:
-        order = order_from(parse_recipe(text, Path(name)))
+        order = order_from(parse_recipe(text, Path(name)), bench.scripts)
         settled, problems = resolve(bench, channel, order)
         if settled is not None:
             problems += unsupported_steps(settled, bench, Clock())
@@ -114,8 +133,13 @@ def _resolved(
         for warning in contradictions(settled.limits, settled.settings.protection)
     ]
     warnings += settled.warnings
-    if not order.check_open_circuit:
-        warnings.append("the open-circuit voltage is not checked before the first step")
+    expired = calibration(settled, bench, Clock())
+    if expired.refuses:
+        warnings.append(f"this run will be refused: {expired.problem}")
+    warnings += (
+        f"a problem of the check '{name}' is let pass before the first step: {reason}"
+        for name, reason in order.preflight.override.items()
+    )
     if not ahead.complete:
         warnings.append(f"only the first {len(ahead.steps)} steps could be looked at")
     report = CheckReport(
@@ -198,14 +222,16 @@ def _shape(table: Mapping[str, object]) -> Iterator[Problem]:
             yield Problem(where=key, message=f"must be a text in quotes, found {value!r}")
 
 
-def _protocol(table: Mapping[str, object], problems: list[Problem]) -> ProtocolFunction | None:
+def _protocol(
+    table: Mapping[str, object], problems: list[Problem], near: Path | None, scripts: Path | None
+) -> ProtocolFunction | None:
     name = table.get("protocol")
     if not name:
         problems.append(Problem(where="protocol", message='is missing; write protocol = "cccv"'))
     if not name or not isinstance(name, str):
         return None
     try:
-        return protocol_function(name)
+        return protocol_function(name, near=near, scripts=scripts)
     except BadInputError as error:
         problems.append(Problem(where="protocol", message=str(error)))
         return None

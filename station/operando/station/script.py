@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from operando.instruments.bench_file import load_bench
 from operando.instruments.clock import Clock, VirtualTimeLoop
@@ -15,7 +16,7 @@ from operando.instruments.limits import Limit
 from operando.instruments.recipe import Poll, RecordConditions
 from operando.protocols import Plan, RunState
 from operando.records import Record
-from operando.station.engine import Engine, Order
+from operando.station.engine import Engine, Order, Run
 from operando.station.simulate import SimulatedProcess, clock_for
 
 
@@ -55,6 +56,23 @@ class ScriptChannel:
             poll=poll or Poll(),
         )
         return self._bench.execute(self.name, order)
+
+    def resume(
+        self,
+        plan: Plan,
+        record: Record | str | Path,
+        *,
+        recording: RecordConditions | None = None,
+        poll: Poll | None = None,
+    ) -> Record:
+        """Go on with a run whose program died, to its end, and return its record.
+
+        plan, recording, poll: as it was started with. Its limits are those that it had. Raises as
+        `run`; BadInputError also when it is another plan or the record is of another channel.
+        """
+        folder = record.folder if isinstance(record, Record) else Path(record)
+        order = Order(plan, record=recording or RecordConditions(), poll=poll or Poll())
+        return self._bench.resume(self.name, order, folder)
 
 
 class ScriptBench:
@@ -108,7 +126,21 @@ class ScriptBench:
 
     def execute(self, channel: str, order: Order) -> Record:
         """Run an order and return its record."""
-        run = self._runner.run(self._engine.run(channel, order, self._output))
+        return self._record_of(self._engine.run(channel, order, self._output))
+
+    def resume(self, channel: str, order: Order, folder: Path) -> Record:
+        """Go on with the run of a record and return that."""
+        of = Record.open(folder).manifest.get("channel")
+        if of != channel:
+            raise BadInputError(f"{folder}: it is a run of channel {of}, not of {channel}")
+
+        async def go_on() -> Run:
+            return await self._engine.execute(self._engine.resume(folder, order), folder.parent)
+
+        return self._record_of(go_on())
+
+    def _record_of(self, running: Coroutine[Any, Any, Run]) -> Record:
+        run = self._runner.run(running)
         record = Record.open(run.folder)
         if run.result.state is not RunState.COMPLETED:
             raise RunFailedError(run.result.state, run.result.reason, record)

@@ -16,6 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from operando.instruments.bench import Bench, InstrumentEntry
+from operando.instruments.capabilities import WhenHostIsSilent
 from operando.instruments.clock import Clock
 from operando.instruments.conditions import Comparison, Condition, Held, Live, Magnitude, Operator
 from operando.instruments.errors import BadInputError, UnsupportedError
@@ -23,10 +24,20 @@ from operando.instruments.on_board import Sequencer, Stage
 from operando.instruments.quantities import format_quantity
 from operando.instruments.roles import Galvanostatic, Potentiostatic, SetPoint
 from operando.instruments.safety import SLOW_OFF
+from operando.instruments.techniques import Sweeper
 from operando.instruments.words import condition_text_words, condition_words, quantity_words
 from operando.protocols import SheetLine, Step, check_actuator, limit_sheet
 from operando.protocols.actuator_steps import ActuatorStep
-from operando.protocols.sheet import AT_THE_END, actuator_line, on_board_line
+from operando.protocols.preflight import contact_request, why_no_contact
+from operando.protocols.sheet import (
+    AT_THE_END,
+    actuator_line,
+    bounds_line,
+    on_board_line,
+    spectrum_line,
+    sweep_line,
+)
+from operando.protocols.steps import Impedance, VoltageSweep
 from operando.station.assembly import instrument_of
 from operando.station.client.models import LimitInfo, PlanRow, Problem
 from operando.station.orders import Order, Settled, parameters_behind
@@ -103,11 +114,24 @@ def limit_lines(settled: Settled, bench: Bench, clock: Clock) -> tuple[SheetLine
         watchdog_time=watchdog_time,
     )
     driven = {step.role for step in settled.preview.steps if isinstance(step, ActuatorStep)}
+    name = settled.entry.roles["potentiostat"]
+    capabilities = instrument.capabilities
+    if capabilities.bounds:
+        stays_on = capabilities.when_host_is_silent is not WhenHostIsSilent.SWITCHES_OFF
+        lines += (
+            bounds_line(name, capabilities.bounds, stays_on=stays_on, watchdog_time=watchdog_time),
+        )
     schedules = _schedules(settled, instrument)
     if schedules:
         steps, duration = max(schedules, key=lambda one: (one[1] or math.inf, one[0]))
-        name = settled.entry.roles["potentiostat"]
         lines += (on_board_line(name, steps, duration, watchdog_time=watchdog_time),)
+    ahead = settled.preview.steps
+    spectra = [step.request(0.0) for step in ahead if isinstance(step, Impedance)]
+    if spectra:
+        lines += (spectrum_line(name, spectra, watchdog_time=watchdog_time),)
+    sweeps = [step.request.duration for step in ahead if isinstance(step, VoltageSweep)]
+    if sweeps and isinstance(instrument, Sweeper):
+        lines += (sweep_line(name, max(sweeps), watchdog_time=watchdog_time),)
     return lines + tuple(
         actuator_line(
             settled.entry.roles[role],
@@ -172,22 +196,49 @@ def unsupported_steps(settled: Settled, bench: Bench, clock: Clock) -> list[Prob
 def _unsupported(settled: Settled, instruments: Mapping[str, Any]) -> list[Problem]:
     instrument = instruments["potentiostat"]
     highest = _highest_voltage(settled)
-    setpoints = {step.setpoint(highest): step.label for step in settled.preview.steps}
+    named = _named(settled)
+    setpoints = {step.setpoint(highest): name for step, name in named}
     problems: dict[str, Problem] = {}
-    for setpoint, label in setpoints.items():
+    for setpoint, name in setpoints.items():
         try:
             instrument.check(setpoint)
         except UnsupportedError as error:
-            message = f"step '{label}': {error.reason}"
+            message = f"{name}: {error.reason}"
             for where in _asked_by(setpoint, settled, instrument):
                 problems.setdefault(where, Problem(where=where, message=message))
-    for step in dict.fromkeys(settled.preview.steps):
+    for problem in _no_contact(settled, instrument):
+        problems[problem.where] = problem
+    for step, name in named:
         try:
             check_actuator(step, instruments, settled.entry.name)
         except UnsupportedError as error:
-            message = f"step '{step.label}': {error.reason}"
+            message = f"{name}: {error.reason}"
             problems.setdefault(message, Problem(where="", message=message))
     return list(problems.values())
+
+
+def _no_contact(settled: Settled, instrument: Any) -> list[Problem]:
+    """The check of contacts before the first step, where the instrument cannot make it."""
+    preflight = settled.settings.preflight
+    if preflight.contact is None or "contact" in preflight.override:
+        return []
+    highest = (instrument.capabilities.current or (0.0, math.inf))[1]
+    # At the lower voltage of the window: the cell's own is not known yet.
+    bias = settled.settings.protection.voltage[0]
+    why_not = why_no_contact(instrument, contact_request(bias, preflight.contact, highest))
+    if not why_not:
+        return []
+    message = f"the contacts cannot be measured on {settled.entry.roles['potentiostat']}: {why_not}"
+    return [Problem(where="preflight.contact", message=message)]
+
+
+def _named(settled: Settled) -> list[tuple[Step, str]]:
+    """The steps ahead and what messages call them: label, and the line of a script."""
+    ahead, script = settled.preview, settled.plan.protocol.script
+    return [
+        (step, f"step '{step.label}'" + (f" ({place})" if script is not None else ""))
+        for step, place in zip(ahead.steps, ahead.places, strict=True)
+    ]
 
 
 def _asked_by(setpoint: SetPoint, settled: Settled, instrument: Any) -> tuple[str, ...]:

@@ -43,8 +43,9 @@ async def serve(
 
     Writes one JSON line an instrument and then {"ready": true}. Lines of `commands`, a file
     descriptor, are carried out: {"inject": "smu1", "fault": "silence"} switches a fault,
-    {"relays": true} asks for the true output relays; each is answered by one JSON line. The end of
-    `commands` changes nothing. station: bench file of the station that started this.
+    {"relays": true} asks for the true output relays, {"charges": true} for the true net charge of
+    the cells (C); each is answered by one JSON line. The end of `commands` changes nothing.
+    station: bench file of the station that started this.
     """
     if not any(entry.simulated for entry in bench.instruments.values()):
         raise BadInputError(
@@ -81,6 +82,8 @@ def _command(simulation: object, line: str) -> dict[str, object]:
             return {"injected": message["inject"], "fault": message["fault"]}
         if "relays" in message:
             return {"relays": dict(simulation.relays())}  # type: ignore[attr-defined]
+        if "charges" in message:
+            return {"charges": dict(simulation.charges())}  # type: ignore[attr-defined]
         return {"error": f"unknown command: {line.strip()}"}
     except (ValueError, KeyError, BadInputError) as error:
         return {"error": str(error)}
@@ -181,6 +184,12 @@ class SimulatedProcess:
         relays = self.ask(relays=True)["relays"]
         assert isinstance(relays, dict)
         return relays
+
+    def charges(self) -> dict[str, float]:
+        """True net charge that has passed each cell since it was assembled, C."""
+        charges = self.ask(charges=True)["charges"]
+        assert isinstance(charges, dict)
+        return charges
 
     def inject(self, instrument: str, fault: str) -> None:
         """Switch a fault on or off. Raises BadInputError if the simulation refuses."""

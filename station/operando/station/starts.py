@@ -7,9 +7,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 from operando.station.client.client import RefusedError
 from operando.station.client.models import RunRequest, Started
+from operando.station.runs import UnderWay
 
 REMEMBERED = 32
 """Newest starts of each channel that are remembered, while the station lives."""
@@ -55,3 +57,21 @@ class Starts:
                 "else before; nothing was started. Give each start an id of its own"
             )
         return found
+
+
+async def recorded(run: UnderWay, task: asyncio.Task[str]) -> Started | str:
+    """Wait until a run that was begun has its record; in words why it came to none."""
+    either: set[asyncio.Future[Any]] = {task, run.recorded}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if run.folder is None:
+        await asyncio.wait({task})
+        return task.result()
+    return Started(run=run.folder.name)
+
+
+async def begun(channel: str, answer: asyncio.Future[Started | str]) -> Started:
+    """What a start is answered; waiting ends with a client that goes away, the start does not."""
+    told = await asyncio.shield(answer)
+    if isinstance(told, str):
+        raise RefusedError(f"channel {channel}: {told}")
+    return told

@@ -35,6 +35,8 @@ def of_last(last: LastRun) -> dict[str, Any]:
         "step_index": last.step_index,
         "cycle": last.cycle,
         "limits": last.limits,
+        "died": last.died,
+        "obstacle": last.obstacle,
     }
 
 

@@ -319,14 +319,14 @@ SETTINGS: tuple[Field, ...] = (
         "20 kPa", empty="not used",
     ),
     Field(
-        "preflight.check_open_circuit", "Open-circuit check", Kind.BOOLEAN, True,
-        meaning="Before the first step, the voltage of the cell at rest must lie between the two "
-        "below. Without this check a wrong or missing cell is not noticed.",
-    ),
-    Field(
         "preflight.open_circuit", "Accepted at rest", Kind.WINDOW, ("", ""), "V", "a voltage",
         "Voltages between which the cell must be found before the first step. Empty: the "
         "protocol's own window, widened.", "2.3 V", empty="auto",
+    ),
+    Field(
+        "preflight.override.open_circuit", "Start at any voltage, because", Kind.TEXT, "",
+        meaning="The reason for which a cell with another voltage at rest is driven all the same. "
+        "It is recorded. Empty: the run is refused.",
     ),
     Field("title", "Title", Kind.TEXT, "", meaning="What the run is called."),
     Field("notes", "Notes", Kind.PROSE, "", meaning="Kept in the record."),

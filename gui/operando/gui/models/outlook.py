@@ -41,7 +41,7 @@ def outlook(
     if speed is None or speed <= 0.0:
         return Outlook(size, "")
     seconds = report.duration / speed
-    done = f"done about {_when(local(now + seconds), local(now))}"
+    done = f"done about {moment(local(now + seconds), local(now))}"
     if speed == 1.0:
         return Outlook(size, done)
     return Outlook(
@@ -67,8 +67,8 @@ def _two(count: int, per: int, large: str, small: str) -> str:
     return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
 
 
-def _when(then: datetime, now: datetime) -> str:
-    """ "16:40" today, "Thu 16:40" within a week, else "Thu 12 Nov, 16:40"."""
+def moment(then: datetime, now: datetime) -> str:
+    """A time in words: "16:40" today, "Thu 16:40" within a week, else "Thu 12 Nov, 16:40"."""
     days = (then.date() - now.date()).days
     if days == 0:
         return f"{then:%H:%M}"

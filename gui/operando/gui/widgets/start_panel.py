@@ -7,7 +7,6 @@ the station; nothing is started that it did not find good as it stands.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,11 +25,11 @@ from PyQt6.QtWidgets import (
 from operando.gui.link import StationLink
 from operando.gui.models.fields import Field, Value
 from operando.gui.models.form import Check, FormState, StartForm
-from operando.gui.models.outlook import channel_note, duration_words, outlook, summary
+from operando.gui.models.outlook import channel_note, duration_words, summary
 from operando.gui.theme import SMALL, SPACE, Theme
 from operando.gui.widgets.form_fields import FieldRow, Section, Tick
 from operando.gui.widgets.limit_table import HELP, LimitTable
-from operando.gui.widgets.plan_view import PlanView, RecipeView, SheetView, sheet_summary, text
+from operando.gui.widgets.plan_view import text
 from operando.gui.widgets.start_frame import (
     Origin,
     ProtocolChoice,
@@ -38,6 +37,7 @@ from operando.gui.widgets.start_frame import (
     StartHead,
     panel_sheet,
 )
+from operando.gui.widgets.start_results import StartResults
 from operando.gui.widgets.style import Hairline, Role
 from operando.instruments.errors import BadInputError
 from operando.instruments.toml_text import TomlDocument
@@ -145,7 +145,7 @@ class StartPanel(QWidget):
             row.set_theme(theme)
         for section in self.findChildren(Section):
             section.set_theme(theme)
-        for part in (self._head, self._foot, self._limits, self._protocol):
+        for part in (self._head, self._foot, self._limits, self._protocol, self._results):
             part.set_theme(theme)
 
     # What the operator does
@@ -189,11 +189,11 @@ class StartPanel(QWidget):
     def save_recipe(self, path: Path) -> None:
         """Write the recipe of the present texts."""
         try:
-            path.write_text(self._recipe.text(), encoding="utf-8")
+            path.write_text(self._results.recipe.text(), encoding="utf-8")
         except OSError as error:
-            self._recipe.note(f"not saved: {error.strerror}")
+            self._results.recipe.note(f"not saved: {error.strerror}")
         else:
-            self._recipe.note(f"saved as {path.name}")
+            self._results.recipe.note(f"saved as {path.name}")
 
     def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802 - Qt's name
         """Escape closes; Enter presses a button that has the focus."""
@@ -306,31 +306,20 @@ class StartPanel(QWidget):
         for row in self._fields.values():
             row.setEnabled(form.state is not FormState.STARTING)
         self._limits.setEnabled(form.state is not FormState.STARTING)
-        good = form.outcome
-        self._plan.setVisible(good is not None)
-        self._no_plan.setVisible(good is None)
-        if good is not None:
-            self._plan.show_plan(good.plan)
-            self._sheet.show_sheet(good.sheet)
-            self._sheet_part.summarise(*sheet_summary(good.sheet))
-        self._sheet_part.setVisible(good is not None)
-        self._recipe_part.setVisible(good is not None)
-        self._recipe.show_recipe(good.recipe if good is not None else "")
-        self._show_outlook()
+        self._results.show_form(form, self._speed)
         self._show_records()
         self._show_carried()
         self._show_verdict()
 
     def _show_outlook(self) -> None:
-        report = self.form.outcome
-        if report is not None:
-            self._plan.show_outlook(outlook(report, self._speed, time.time()))
+        self._results.show_outlook(self.form, self._speed)
 
     def _show_records(self) -> None:
         form = self.form
         poll = str(form.value("poll.interval")).strip() or "1 s"
         every = str(form.value("record.every")).strip()
-        check = "" if form.value("preflight.check_open_circuit") else ", no open-circuit check"
+        reason = str(form.value("preflight.override.open_circuit")).strip()
+        check = ", started at any voltage" if reason else ""
         said = f"read {poll}, record {every or 'every reading'}{check}"
         self._record_part.summarise(said, "notice" if check else "muted")
 
@@ -369,6 +358,7 @@ class StartPanel(QWidget):
         foot.summarise(summary(form.outcome) if form.current and form.outcome else "")
         starting = form.state is FormState.STARTING
         foot.start.setEnabled(form.can_start)
+        self._results.offer_dry_run(form, self._speed)
         foot.start.setText("Starting …" if starting else "Start run")
         foot.load.setEnabled(not starting)
         foot.reset.setEnabled(form.any_changed and not starting)
@@ -496,6 +486,8 @@ class StartPanel(QWidget):
     def _make_form(self) -> QScrollArea:
         self._protocol = ProtocolChoice(self._theme)
         self._protocol.choice.activated.connect(self._choose_protocol)
+        self._results = StartResults(self._link, self._theme)
+        self._results.recipe.save_requested.connect(self._ask_for_place)
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(2 * SPACE, 2 * SPACE, SPACE // 2, 2 * SPACE)
@@ -507,10 +499,10 @@ class StartPanel(QWidget):
             self._protocol,
             self._make_parameters(),
             self._make_limits(),
-            self._make_plan(),
-            self._make_sheet(),
+            self._results.plan_part,
+            self._results.sheet_part,
             self._make_records(),
-            self._make_recipe(),
+            self._results.recipe_part,
         ):
             column.addWidget(part)
         column.addStretch(1)
@@ -540,20 +532,6 @@ class StartPanel(QWidget):
         part.body.addWidget(self._limits)
         return part
 
-    def _make_plan(self) -> Section:
-        part = Section("What will happen", self._theme)
-        self._plan = PlanView()
-        self._no_plan = text("It is shown here when the form has no problems.", "muted")
-        part.body.addWidget(self._plan)
-        part.body.addWidget(self._no_plan)
-        return part
-
-    def _make_sheet(self) -> Section:
-        self._sheet_part = Section("Limit sheet", self._theme, name="limit-sheet", folds=True)
-        self._sheet = SheetView()
-        self._sheet_part.body.addWidget(self._sheet)
-        return self._sheet_part
-
     def _make_records(self) -> Section:
         self._record_part = Section("Recording", self._theme, name="recording", folds=True)
         for one in self.form.settings:
@@ -561,13 +539,6 @@ class StartPanel(QWidget):
         self._carried = text("", "muted", size=SMALL + 1)
         self._record_part.body.addWidget(self._carried)
         return self._record_part
-
-    def _make_recipe(self) -> Section:
-        self._recipe_part = Section("As recipe file", self._theme, name="as-recipe", folds=True)
-        self._recipe = RecipeView()
-        self._recipe.save_requested.connect(self._ask_for_place)
-        self._recipe_part.body.addWidget(self._recipe)
-        return self._recipe_part
 
     def _row(self, one: Field) -> FieldRow:
         row = FieldRow(one, self._theme)
@@ -588,12 +559,13 @@ class StartPanel(QWidget):
         for key, row in rows:
             if key.startswith("parameters."):
                 stops += row.tab_stops()
-        stops += self._limits.tab_stops() + self._sheet_part.tab_stops()
+        stops += self._limits.tab_stops() + self._results.plan_stops()
+        stops += self._results.sheet_part.tab_stops()
         stops += self._record_part.tab_stops()
         for key, row in rows:
             if not key.startswith("parameters."):
                 stops += row.tab_stops()
-        stops += self._recipe_part.tab_stops() + self._recipe.tab_stops()
+        stops += self._results.recipe_stops()
         stops += self._foot.tab_stops()
         for before, after in itertools.pairwise(stops):
             QWidget.setTabOrder(before, after)

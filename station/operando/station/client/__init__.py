@@ -44,6 +44,15 @@ from operando.station.client.models import (
     State,
     StepInfo,
 )
+from operando.station.client.predictions import (
+    Extreme,
+    Margin,
+    PredictedCurve,
+    PredictedStep,
+    Prediction,
+    margin_words,
+    value_words,
+)
 from operando.station.client.process import StationProcess
 
 __all__ = [
@@ -55,14 +64,19 @@ __all__ = [
     "Curve",
     "CycleRow",
     "Done",
+    "Extreme",
     "GapInfo",
     "InstrumentInfo",
     "JournalLine",
     "LimitInfo",
     "Loop",
+    "Margin",
     "Message",
     "Output",
     "PlanRow",
+    "PredictedCurve",
+    "PredictedStep",
+    "Prediction",
     "Problem",
     "ProtocolInfo",
     "Reading",
@@ -82,8 +96,10 @@ __all__ = [
     "StepInfo",
     "Stream",
     "announced",
+    "margin_words",
     "number",
     "station_at",
     "station_of",
     "stations",
+    "value_words",
 ]

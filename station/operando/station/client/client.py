@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -27,6 +28,7 @@ from operando.station.client.models import (
     CheckReport,
     CycleRow,
     Done,
+    NewLimit,
     Problem,
     ProtocolInfo,
     Rows,
@@ -36,6 +38,7 @@ from operando.station.client.models import (
     Snapshot,
     Started,
 )
+from operando.station.client.predictions import Prediction
 
 Floats = npt.NDArray[np.float64]
 Message = Snapshot | Rows
@@ -93,15 +96,18 @@ class Loop:
 class StationClient:
     """Talks to one station. url: http://127.0.0.1:PORT. token: None takes that of its note.
 
+    name: who asks, as the journal tells it of what is changed in a run.
     Nothing is connected before the first call. Every call raises StationLostError when the station
     does not answer, and RefusedError when it says no.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, *, name: str = "a script") -> None:
         self.url = url.rstrip("/")
         self._given = token
         self._token = token
-        self._http = httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False)
+        self._http = httpx.Client(
+            base_url=self.url, timeout=PATIENCE, trust_env=False, headers={"User-Agent": name}
+        )
 
     # What there is
 
@@ -186,6 +192,12 @@ class StationClient:
         """What a request would do on a channel, or all that is wrong with it."""
         return self._model(CheckReport, self._post(f"/api/channels/{channel}/check", request))
 
+    def dry_run(self, channel: str, request: RunRequest, *, at_most: float = 60.0) -> Prediction:
+        """What would come of a request, SIMULATED. at_most: wall s after which it is cut."""
+        path, query = f"/api/channels/{channel}/dry-run", {"at_most": at_most}
+        patience = at_most + LONG_PATIENCE
+        return self._model(Prediction, self._post(path, request, query, patience=patience))
+
     def start(self, channel: str, request: RunRequest, request_id: str = "") -> Started:
         """Start a run; returns when its record exists. RefusedError says why it does not.
 
@@ -211,6 +223,33 @@ class StationClient:
         run: end this one alone; RefusedError if another is under way. "" ends whatever runs.
         """
         return self._command(f"/api/channels/{channel}/abort", run)
+
+    def end_step(self, channel: str, step: int = 0) -> Done:
+        """End the present step; the protocol goes on with the next.
+
+        step: index of the step that is meant; RefusedError if another one runs. 0 is whichever.
+        """
+        query = {"step": step} if step else None
+        path = f"/api/channels/{channel}/end-step"
+        return self._model(Done, self._post(path, query=query, patience=LONG_PATIENCE))
+
+    def change_limit(self, channel: str, name: str, when: str) -> Done:
+        """Let a limit of the run under way act at another condition, written as in a recipe.
+
+        RefusedError says what is wrong with it; the limit then stays as it was.
+        """
+        path = f"/api/channels/{channel}/limits/{quote(name, safe='')}"
+        body = NewLimit(when=when)
+        return self._model(Done, self._post(path, body, patience=LONG_PATIENCE))
+
+    def go_on(self, channel: str, run: str = "") -> Started:
+        """Go on with the last run of a channel, which was killed with its station.
+
+        Returns when its record is open again. run: which run is meant; "" is any. May be asked for
+        again after a StationLostError: it is begun once.
+        """
+        path, query = f"/api/channels/{channel}/continue", {"run": run} if run else None
+        return self._model(Started, self._post(path, query=query, patience=LONG_PATIENCE))
 
     def acknowledge(self, channel: str, run: str = "") -> Done:
         """Say that a trip, fault or killed run has been seen, so that the next run may start.

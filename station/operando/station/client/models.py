@@ -112,6 +112,8 @@ class ChannelStatus(_Model):
     latest: last committed reading by quantity: voltage, current, charge, pressure, ...
     age: s of laboratory time since the newest of them, while the run is under way.
     rows: committed samples of the run, as far as they were read.
+    died: Unix time by the wall's clock of the last that is known of a killed run, s, which may go
+    on; obstacle: why it cannot, "" if nothing is known to stand against it. limits: those in force.
     final: latest and rows are the run's last: its record was closed and read to its end. False
     while the run is under way, and after it for as long as the record has not been read to its end.
     """
@@ -142,6 +144,8 @@ class ChannelStatus(_Model):
     rows: int = 0
     final: bool = False
     limits: tuple[LimitInfo, ...] = ()
+    died: float | None = None
+    obstacle: str = ""
 
 
 class Snapshot(_Model):
@@ -182,7 +186,9 @@ class RunRequest(_Model):
     """What to run: the fields of a recipe file, or its text.
 
     parameters, limits, record, poll, preflight: as the tables of a recipe. recipe: TOML text of a
-    recipe instead of all of them; recipe_name: what messages call it.
+    recipe instead of all of them; recipe_name: what messages call it, by its last part. Where it is
+    an absolute path on the station's computer, a script that `protocol` names is looked for beside
+    it; without that in the bench's folder of scripts alone.
     """
 
     protocol: str = ""
@@ -195,6 +201,12 @@ class RunRequest(_Model):
     preflight: Mapping[str, object] = Field(default_factory=dict)
     recipe: str = ""
     recipe_name: str = "recipe"
+
+
+class NewLimit(_Model):
+    """A change of a limit. when: the condition at which it is to act, as in a recipe."""
+
+    when: str = Field(max_length=1000)
 
 
 class Problem(_Model):
