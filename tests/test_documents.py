@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 
 from operando.protocols import RunState
+from operando.protocols.chemistries import CHEMISTRIES
 from operando.simulators.cell import presets
 from operando.station.engine import exit_code
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs/tutorials/first-run.md"
+RUN_A_PROTOCOL = ROOT / "docs/how-to/run-a-protocol.md"
 VERIFY, EXPORT = ["records", "verify"], ["records", "export"]
 FOR_THE_MAINTAINERS = {"--draws", "--seed", "--page"}
 """Options of `operando validate` that the page of its table tells, and `--help`."""
@@ -129,7 +131,9 @@ def helps() -> Iterator[Callable[[tuple[str, ...]], str]]:
     ask.cache_clear()
 
 
-@pytest.mark.parametrize("document", [README, TUTORIAL], ids=["README", "tutorial"])
+@pytest.mark.parametrize(
+    "document", [README, TUTORIAL, RUN_A_PROTOCOL], ids=["README", "tutorial", "how-to"]
+)
 def test_every_command_and_option_that_a_document_shows_exists(
     document: Path, helps: Callable[[tuple[str, ...]], str]
 ) -> None:
@@ -226,6 +230,30 @@ def test_the_tutorial_runs_in_virtual_time(lab: Path) -> None:
     assert [path.name for path in (lab / "exports").glob("*SIMULATED.bdf.csv")]
 
 
+def test_what_the_page_about_running_a_protocol_shows_works(tmp_path: Path) -> None:
+    lab = write_lab(tmp_path, RUN_A_PROTOCOL)
+    over_wires = {"--virtual", "--dry-run"}
+    for words in commands(RUN_A_PROTOCOL):
+        if words[0] == "simulate" or (words[0] == "run" and not over_wires.intersection(words)):
+            continue  # the tutorial has them, and their tests
+        result = operando(lab, *words)
+        assert result.returncode == 0, result.stdout + result.stderr
+        if "--dry-run" in words:
+            assert "SIMULATED" in result.stdout
+            assert (lab / "predicted.png").is_file()
+    (source,) = blocks(RUN_A_PROTOCOL, "python")
+
+    result = subprocess.run(
+        [sys.executable, "-c", source],
+        cwd=lab, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    assert result.returncode == 0, result.stderr
+    first, second = result.stdout.splitlines()
+    assert first.startswith("c1, cycle 1: ")
+    assert re.search(r"pressure swing \+[01]\.\d\d MPa$", second)
+
+
 def test_a_wrong_unit_in_the_tutorials_recipe_is_refused_with_its_place(lab: Path) -> None:
     recipe = lab / "cycle.toml"
     text = recipe.read_text(encoding="utf-8")
@@ -276,7 +304,7 @@ def test_every_preset_that_a_document_names_exists(document: Path) -> None:
     named = set(
         re.findall(r"`((?:ncm\d+|li|pellet|steel|static|sweep|composite)-[a-z\d-]+)`", text)
     )
-    assert {name for name in named if name not in presets(None)} == set()
+    assert named - {*presets(None), *CHEMISTRIES} == set()
 
 
 def test_every_preset_stands_on_a_page_about_cells() -> None:

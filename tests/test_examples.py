@@ -1,4 +1,4 @@
-"""The example scripts run as they are, from any folder, and print what they promise."""
+"""The example scripts run as they are, from any folder; the recipes fit a channel of the lab."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from operando.instruments.bench_file import load_bench
+from operando.station.client import RunRequest
+from operando.station.requests import check_request
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+RECIPES = sorted((EXAMPLES / "recipes").glob("*.toml"))
 
 
 def run(script: Path, folder: Path) -> str:
@@ -49,3 +54,27 @@ def test_the_cells_that_age_lose_capacity_and_contact_and_gain_resistance(tmp_pa
         assert all(5.0 < value < 12.0 for value in pressure)  # MPa around the assumed 8
         left[name] = capacity[-1] / capacity[0]
     assert left["ncm811-caec"] > left["ncm811-lno"] > left["ncm811-bare"]
+
+
+def test_there_are_recipes_of_the_published_reference_set() -> None:
+    assert {
+        "kim2026-formation.toml",
+        "kim2026-rate-capability.toml",
+        "kim2026-rate-capability-expert.toml",
+        "kim2026-cycle-life.toml",
+        "kim2026-cycle-life-4.35V.toml",
+    } <= {path.name for path in RECIPES}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=[path.name for path in RECIPES])
+def test_a_recipe_is_accepted_on_a_channel_of_the_example_laboratory(recipe: Path) -> None:
+    text = recipe.read_text(encoding="utf-8")
+    assert text.startswith("# "), "it says at its head what it is and where it comes from"
+    bench = load_bench(EXAMPLES / "lab.toml")
+    refused = {}
+    for channel in sorted(bench.channels):
+        checked = check_request(bench, channel, RunRequest(recipe=text))
+        if checked.report.ok:
+            return
+        refused[channel] = [problem.message for problem in checked.report.problems]
+    pytest.fail(f"no channel takes {recipe.name}: {refused}")

@@ -64,12 +64,12 @@ def test_settings_that_are_changed_or_emptied_change_the_request(form: StartForm
     form.set("record.every", " ")
     form.set("record.on_change.voltage", "")
     form.set("record.on_change.pressure", "20 kPa")
-    form.set("preflight.check_open_circuit", False)
+    form.set("preflight.override.open_circuit", "discharged on purpose")
     form.set("title", "Formation")
     form.set("notes", "two\nlines")
     request = form.request()
     assert request.record == {"on_change": {"pressure": "20 kPa"}}
-    assert request.preflight == {"check_open_circuit": False}
+    assert request.preflight == {"override": {"open_circuit": "discharged on purpose"}}
     assert (request.title, request.notes) == ("Formation", "two\nlines")
 
 

@@ -190,7 +190,7 @@ def test_a_request_made_from_a_recipe_makes_the_same_request_as_a_recipe(form: S
 
 def test_a_form_round_trips_through_a_recipe(form: StartForm) -> None:
     form.set("parameters.charge_rate", "1C")
-    form.set("preflight.check_open_circuit", False)
+    form.set("preflight.override.open_circuit", "discharged on purpose")
     row = form.add_limit()
     form.edit_limit(row.key, name="high", when="voltage > 4.3 V", action="hold", grace="1 s")
     request = form.request()

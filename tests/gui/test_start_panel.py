@@ -222,20 +222,20 @@ def test_the_sheet_says_what_is_left_when_the_computer_dies(desk: Desk) -> None:
     desk.write("limit-0-name", "over_pressure")
     desk.write("limit-0-when", "pressure > 12 MPa")
     desk.answer()
-    assert desk.panel._sheet_part._summary.text() == "4 limits, 1 lost if the computer dies"
+    assert desk.panel._results.sheet_part._summary.text() == "4 limits, 1 lost if the computer dies"
     desk.find(QPushButton, "limit-sheet").click()
-    assert desk.panel._sheet_part.is_open
+    assert desk.panel._results.sheet_part.is_open
     shown = {made.text(): made.property("role") for made in desk.panel.findChildren(QLabel)}
     (bare,) = [text for text in shown if "NOTHING if the computer dies" in text]
     assert shown[bare] == "notice"
 
 
 def test_a_refused_form_shows_no_plan_of_older_texts(desk: Desk) -> None:
-    assert not desk.panel._plan.isHidden()
+    assert not desk.panel._results._plan.isHidden()
     desk.write("field-cycles", "none")
     desk.answer()
-    assert desk.panel._plan.isHidden()
-    assert desk.panel._sheet_part.isHidden()
+    assert desk.panel._results._plan.isHidden()
+    assert desk.panel._results.sheet_part.isHidden()
 
 
 # ---- starting --------------------------------------------------------------------------------
@@ -418,7 +418,7 @@ def test_the_recipe_is_copied_and_saved_as_it_was_checked(desk: Desk, tmp_path: 
     desk.panel.load_recipe(path)
     assert desk.panel.form.request() == before
     desk.panel.save_recipe(tmp_path / "no" / "such.toml")
-    assert "not saved" in desk.panel._recipe._note.text()
+    assert "not saved" in desk.panel._results.recipe._note.text()
 
 
 @pytest.mark.parametrize("name", ["load-recipe", "save-recipe"])

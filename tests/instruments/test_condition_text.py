@@ -33,6 +33,7 @@ from operando.instruments.conditions import (
     voltage_bound,
 )
 from operando.instruments.errors import BadInputError
+from operando.instruments.histories import Dose, Fall
 from operando.instruments.quantities import QUANTITIES
 
 bounds = st.floats(min_value=-1e30, max_value=1e30, allow_nan=False)
@@ -40,8 +41,15 @@ durations = st.floats(min_value=1e-6, max_value=1e9)
 measured = sorted(name for name, quantity in QUANTITIES.items() if quantity.sources)
 lives = st.builds(Live, st.sampled_from(sorted(QUANTITIES)))
 slopes = st.builds(Slope, st.sampled_from(measured), durations)
+falls = st.builds(Fall, st.sampled_from(measured), st.one_of(st.just(0.0), durations))
+doses = st.builds(
+    Dose,
+    st.sampled_from(sorted({*measured} - {"current", "power"})),
+    st.one_of(st.none(), bounds),
+)
+remembering = st.one_of(slopes, falls, doses)
 operands: st.SearchStrategy[Operand] = st.one_of(
-    lives, slopes, st.builds(Magnitude, st.one_of(lives, slopes))
+    lives, remembering, st.builds(Magnitude, st.one_of(lives, remembering))
 )
 comparisons: st.SearchStrategy[Condition] = st.one_of(
     st.builds(Comparison, operands, st.sampled_from(Operator), bounds),
@@ -89,7 +97,8 @@ def test_arbitrary_text_is_read_or_refused(text: str) -> None:
 WORDS = [
     "voltage", "current", "pressure", "elapsed", "cycle", "abs", "dV/dt", "d(", "/dt", "over",
     "for", "and", "or", "(", ")", ">=", "<", "==", "4.25", "V", "C", "C/20", "60 s", "8 MPa",
-    "-", "/", "*", "mV/min", "%", "dX/dt", "d", "\n", "£",
+    "-", "/", "*", "mV/min", "%", "dX/dt", "d", "\n", "£", "fall", "dose", "of", "after", "above",
+    "h2o", "ppm h", "abs(voltage)",
 ]  # fmt: skip
 
 
@@ -118,6 +127,16 @@ def test_any_order_of_the_languages_own_words_is_read_or_refused(words: list[str
         ("dT/dt over 60 s > 60 K/min", TEMPERATURE.slope(60.0) > 1.0),
         ("abs(dV/dt over 60 s) < 6 mV/min", abs(VOLTAGE.slope("60 s")) < "6 mV/min"),
         ("h2o > 5 ppm for 60 s", (H2O > 5e-6).held("1 min")),
+        ("fall of abs(voltage) > 5 %", VOLTAGE.fall() > 0.05),
+        ("fall of abs(voltage) after 1 min > 5 %", VOLTAGE.fall("60 s") > "5 %"),
+        ("fall of abs( voltage ) after 60 s > 50000 ppm", VOLTAGE.fall(60.0) > 0.05),
+        ("dose of h2o > 5 ppm h", H2O.dose() > 0.018),
+        ("5 ppm h < dose of h2o", H2O.dose() > "5 ppm h"),
+        ("dose of h2o > 5 ppm*h", H2O.dose() > "300 ppm min"),
+        ("dose of h2o above 1 ppm > 5 ppm h", H2O.dose("1 ppm") > "5 ppm h"),
+        ("dose of h2o above 1 ppm > 5 ppm h for 60 s", (H2O.dose(1e-6) > "5 ppm h").held(60.0)),
+        ("dose of temperature above 60 degC > 2 K h", TEMPERATURE.dose(333.15) > 7200.0),
+        ("dose of pressure > 3 MPa h", PRESSURE.dose() > "3 MPa h"),
         ("temperature > 60 degC", TEMPERATURE > 333.15),
         ("cycle >= 3", CYCLE >= 3),
         ("voltage < -0.1 V", VOLTAGE < -0.1),
@@ -154,6 +173,10 @@ def test_a_bound_on_the_left_of_the_python_operator_works_too() -> None:
         "temperature > 60 degC",
         "(voltage >= 4.25 V or elapsed >= 10 min) and cycle >= 3",
         "abs(step_charge) >= 2 mAh/cm2",
+        "fall of abs(voltage) after 60 s > 5 %",
+        "dose of h2o > 5 ppm h",
+        "dose of h2o above 1 ppm > 5 ppm h",
+        "dose of temperature above 60 degC > 2 K h",
     ],
 )
 def test_the_canonical_text_is_what_people_write(text: str) -> None:
@@ -192,6 +215,24 @@ def test_the_canonical_text_is_what_people_write(text: str) -> None:
         ("voltage > 4 V for 5 s for 5 s", 23, "expected the end"),
         ("cycle >= 3 V", 10, "is a count"),
         ("dT/dt over 5 s > 1 degC", 18, "is a temperature; expected"),
+        ("fall of voltage > 5 %", 9, r"write fall of abs\(voltage\)"),
+        ("fall abs(voltage) > 5 %", 6, 'expected "of"'),
+        ("fall of abs(dV/dt over 60 s) > 5 %", 13, "did you mean|there are voltage"),
+        ("fall of abs(cycle) > 5 %", 1, "counted, not measured"),
+        ("fall of abs(voltage) > 5 mV", 24, "is a voltage; expected a fraction"),
+        ("fall of abs(voltage) after 5 V > 5 %", 28, "expected a time"),
+        (
+            "dose of h2o > 5 s",
+            15,
+            'is a time; dose of h2o takes a value in ppm h, such as "5 ppm h"',
+        ),
+        ("dose of h2o > 5 ppm", 15, "is a fraction; dose of h2o takes a value in ppm h"),
+        ("dose of h2o > 5", 15, "has no unit; dose of h2o takes a value in ppm h"),
+        ("dose of h2o above > 5 ppm h", 19, "which h2o must exceed to count"),
+        ("dose of h2o above 1 V > 5 ppm h", 19, "is a voltage; expected a fraction"),
+        ("dose of current > 1 mAh", 1, "is a live quantity: write charge"),
+        ("dose of power > 1 Wh", 1, "is a live quantity: write energy"),
+        ("dose of elapsed > 1 s", 1, "counted, not measured"),
         ("voltage >= £4", 12, "means nothing here"),
         ("elapsed >= C/20", 12, "is a C-rate"),
     ],

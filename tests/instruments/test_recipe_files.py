@@ -9,8 +9,14 @@ import pytest
 from operando.instruments.conditions import parse
 from operando.instruments.errors import BadInputError
 from operando.instruments.limits import Action, Limit
-from operando.instruments.quantities import CRate, Seconds
-from operando.instruments.recipe import Poll, RecordConditions, load_recipe, parse_recipe
+from operando.instruments.quantities import CRate, Seconds, parse_quantity
+from operando.instruments.recipe import (
+    Poll,
+    Preflight,
+    RecordConditions,
+    load_recipe,
+    parse_recipe,
+)
 
 SKETCH = """\
 protocol = "gitt"
@@ -60,7 +66,7 @@ def test_the_recipe_of_the_sketch_loads(tmp_path: Path) -> None:
     assert recipe.record == RecordConditions(10.0, {"voltage": 0.002, "temperature": 1.0})
     assert recipe.poll == Poll(1.0, {"glovebox1": 30.0})
     assert (recipe.poll.of("glovebox1"), recipe.poll.of("smu1")) == (30.0, 1.0)
-    assert (recipe.open_circuit, recipe.check_open_circuit) == ((2.3, 3.0), True)
+    assert recipe.preflight.open_circuit == (2.3, 3.0)
     assert recipe.arguments(gitt) == {"rate": 0.1 / 3600.0, "pulse": 600.0, "rest": 1800.0}
 
 
@@ -68,11 +74,28 @@ def test_a_recipe_needs_only_its_protocol() -> None:
     recipe = parse_recipe('protocol = "cccv"', Path("r.toml"))
     assert recipe.record == RecordConditions(0.0, {})
     assert recipe.poll == Poll(1.0)
-    assert (recipe.limits, recipe.open_circuit, recipe.check_open_circuit) == ((), None, True)
-    skipped = parse_recipe(
-        'protocol = "cccv"\n[preflight]\ncheck_open_circuit = false', Path("r.toml")
+    assert (recipe.limits, recipe.preflight) == ((), Preflight())
+
+
+def test_what_is_looked_at_before_the_first_step_is_read_in_si_units() -> None:
+    recipe = parse_recipe(
+        P
+        + """[preflight]
+contact = ["1 ohm", "200 ohm"]
+pressure = ["3 MPa", "8 MPa"]
+o2 = "1 ppm"
+dew_point = "-60 degC"
+override = { open_circuit = "discharged on purpose" }
+""",
+        Path("r.toml"),
     )
-    assert not skipped.check_open_circuit
+    assert recipe.preflight == Preflight(
+        contact=(1.0, 200.0),
+        pressure=(3e6, 8e6),
+        o2=1e-6,
+        dew_point=parse_quantity("-60 degC", "K"),
+        override={"open_circuit": "discharged on purpose"},
+    )
 
 
 P = 'protocol = "p"\n'
@@ -135,12 +158,21 @@ P = 'protocol = "p"\n'
             "r.toml line 3: [preflight] open_circuit: the lower voltage comes first",
         ),
         (
-            P + '[preflight]\nopen_circuit = ["2 V", "3 V"]\ncheck_open_circuit = false',
-            "r.toml line 3: [preflight] open_circuit: stands beside check_open_circuit",
+            P + '[preflight]\ncontact = ["0 ohm", "200 ohm"]',
+            "r.toml line 3: [preflight] contact: '0 ohm': must be more than 0",
         ),
         (
-            P + "[preflight]\ncheck_open_circuit = 0",
-            "r.toml line 3: [preflight] check_open_circuit: must be true or false",
+            P + "[preflight]\noverride = { open_circiut = 'x' }",
+            "r.toml line 3: [preflight.override] open_circiut: unknown key; did you mean "
+            '"open_circuit"?',
+        ),
+        (
+            P + "[preflight]\noverride = { disk = ' ' }",
+            "r.toml line 3: [preflight.override] disk: say why",
+        ),
+        (
+            P + "[preflight]\noverride = { disk = true }",
+            "r.toml line 3: [preflight.override] disk: must be a text in quotes",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from operando.instruments.clock import run
 from operando.instruments.errors import BadInputError, RecordError
 from operando.instruments.recorder import JSON, Entry, Recorder
 from operando.instruments.samples import AuxReading, Sample, Status
-from operando.records import Record, SqliteRecorder, canonical_dump, files, verify
+from operando.records import Record, SqliteRecorder, canonical_dump, files, opening, verify
 from operando.records import recorder as module
 from operando.records.schema import encode
 
@@ -349,7 +349,7 @@ def test_a_record_that_could_not_be_made_leaves_nothing_behind(
 
     async def scenario() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_atomically", fail)
+            patch.setattr(opening, "write_atomically", fail)
             with pytest.raises(RecordError, match="no space left"):
                 SqliteRecorder(tmp_path / "r", manifest, inline=True)
         assert list((tmp_path / "r").iterdir()) == []
@@ -363,7 +363,7 @@ def test_the_name_of_the_folder_itself_is_synced(
     tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(module, "sync_folder", synced.append)
+    monkeypatch.setattr(opening, "sync_folder", synced.append)
 
     async def scenario() -> None:
         await SqliteRecorder(tmp_path / "runs" / "r", manifest, inline=True).close()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
+from operando.instruments.bench import Bench
 from operando.instruments.recorder import JSON, Entry
 from operando.instruments.samples import AuxReading, Origin, Regulation, Sample, Status
 from operando.records import SqliteRecorder
@@ -138,6 +139,7 @@ class StubDesk:
     channels: tuple[ChannelStatus, ...] = (status("A1"), status("A2"))
     asked: list[tuple[str, ...]] = field(default_factory=list)
     refusing: RefusedError | None = None
+    bench: Bench = field(default_factory=lambda: Bench(Path("bench.toml"), 1.0, {}, {}, {}))
     instance: str = "i1"
     started: float = 1.7e9
     bench_name: str = "bench.toml"
@@ -176,6 +178,16 @@ class StubDesk:
 
     async def abort(self, channel: str, run: str = "") -> Done:
         return self._ask("abort", channel, *filter(None, (run,)))
+
+    async def end_step(self, channel: str, step: int = 0, by: str = "") -> Done:
+        return self._ask("end_step", channel, str(step), by)
+
+    async def change_limit(self, channel: str, name: str, when: str, by: str = "") -> Done:
+        return self._ask("change_limit", channel, name, when, by)
+
+    async def go_on(self, channel: str, run: str = "") -> Started:
+        self._ask("go_on", channel, *filter(None, (run,)))
+        return Started(run="run1")
 
     async def stop_all(self) -> Done:
         return self._ask("stop_all")

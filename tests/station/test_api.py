@@ -255,6 +255,7 @@ MODELS = {
     ("get", "/api/runs/{run}"): "RunDetail",
     ("get", "/api/runs/{run}/cycles"): "CycleRow",
     ("post", "/api/channels/{channel}/check"): "CheckReport",
+    ("post", "/api/channels/{channel}/dry-run"): "Prediction",
     ("post", "/api/channels/{channel}/start"): "Started",
     ("post", "/api/channels/{channel}/pause"): "Done",
     ("post", "/api/channels/{channel}/resume"): "Done",

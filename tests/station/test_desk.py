@@ -365,7 +365,7 @@ def test_a_check_says_what_would_happen_and_its_recipe_means_the_same(tmp_path: 
         assert (limits["flow"].magnitude, limits["flow"].above) == (True, True)
         assert limits["flow"].bound == pytest.approx(3.138e-3, rel=1e-3)
         assert not limits["under_voltage (default)"].above
-        assert {row.name for row in report.sheet} == set(limits)
+        assert {row.name for row in report.sheet} == {*limits, "bounds on board of smu1"}
         assert any("flow" in warning for warning in report.warnings)
         again = desk.check("A1", RunRequest(recipe=report.recipe, recipe_name="again.toml"))
         assert again.model_dump(exclude={"recipe"}) == report.model_dump(exclude={"recipe"})

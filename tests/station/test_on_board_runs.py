@@ -399,7 +399,7 @@ def test_a_suspended_computer_holds_the_run(lab: Lab, monkeypatch: pytest.Monkey
     assert gap["charge_bound"] == pytest.approx(2 * 185e-3 * 16.96e-3 * 1505.0, rel=0.01)
 
 
-def test_a_cell_that_nobody_has_looked_at_is_not_sent_on_board(lab: Lab) -> None:
+def test_a_cell_that_is_found_outside_of_its_window_is_not_sent_on_board(lab: Lab) -> None:
     """The bounds of a schedule hold for all of its steps; a cell outside is led back first."""
 
     async def abort(engine: Engine, clock: Clock) -> None:
@@ -407,8 +407,8 @@ def test_a_cell_that_nobody_has_looked_at_is_not_sent_on_board(lab: Lab) -> None
         engine.runners["A1"].abort("enough")
 
     outside = RECIPE.replace('rest = "2 min"', 'rest = "2 min"\nwindow = ["2.8 V", "4.25 V"]')
-    unchecked = "[preflight]\ncheck_open_circuit = false\n"
-    run = lab.run(abort, recipe=outside + unchecked)
+    overridden = '[preflight]\noverride = { open_circuit = "as assembled" }\n'
+    run = lab.run(abort, recipe=outside + overridden)
     assert run.result.state is RunState.ABORTED, run.result.reason
     assert set(Record.open(run.folder).samples()["origin"]) == {"poll"}
 

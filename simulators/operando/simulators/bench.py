@@ -139,6 +139,11 @@ class SimulatedBench:
             if callable(close):
                 close()
 
+    def charges(self) -> Mapping[str, float]:
+        """True net charge that has passed each cell since it was assembled, C."""
+        now = self.clock.now()
+        return {name: self._charge(name, now) for name in self.cells}
+
     def relays(self) -> Mapping[str, bool]:
         """True output relay of each instrument that has one: closed or not."""
         closed = {}

@@ -1,0 +1,250 @@
+"""A program that dies in virtual time, while the simulated bench that it drove lives on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from operando.instruments.bench import Bench
+from operando.instruments.clock import Clock, VirtualTimeLoop
+from operando.instruments.wires import MemoryWire, Switchboard
+from operando.station.assembly import simulation_of
+from operando.station.engine import Engine, Order, Run
+
+_PROGRAM: contextvars.ContextVar[int] = contextvars.ContextVar("program", default=0)
+"""Which program a callback belongs to; 0 is the bench, which never dies."""
+
+
+class _Loop(VirtualTimeLoop):
+    """One loop for the bench and every program; what belongs to a dead one is not called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead: set[int] = set()
+
+    def call_soon(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        handle = super().call_soon(callback, *args, context=context)
+        if self.dead and handle._context.get(_PROGRAM, 0) in self.dead:  # type: ignore[attr-defined]
+            handle.cancel()
+        return handle
+
+    def kill(self, program: int) -> None:
+        """Nothing of a program is called any more."""
+        self.dead.add(program)
+        waiting: list[Any] = [*self._ready, *(item for _, _, item in self._timers)]  # type: ignore[attr-defined]
+        for item in waiting:
+            context = getattr(item, "_context", None)
+            if context is not None and context.get(_PROGRAM, 0) == program:
+                item.cancel()
+
+
+class _Standing:
+    """An instrument whose timers are its own, not those of the program that speaks to it."""
+
+    def __init__(self, peer: Any, context: contextvars.Context) -> None:
+        self._peer = peer
+        self._context = context
+
+    def connected(self, line: Any, now: float) -> None:
+        self._context.copy().run(self._peer.connected, line, now)
+
+    def receive(self, line: Any, data: bytes, now: float) -> None:
+        self._context.copy().run(self._peer.receive, line, data, now)
+
+    def disconnected(self, line: Any, now: float) -> None:
+        self._context.copy().run(self._peer.disconnected, line, now)
+
+
+class Ledger:
+    """What a simulated cell itself counts: its charge at every look and every change of control.
+
+    Between two looks the charge is taken to grow evenly, so a current that changes by itself is
+    known as well as it is polled.
+    """
+
+    def __init__(self, cell: Any) -> None:
+        self._cell = cell
+        self._times: list[float] = []
+        self._charges: list[float] = []
+        for name in ("terminal", "source_voltage", "source_current", "open_circuit"):
+            setattr(cell, name, self._noting(getattr(cell, name)))
+
+    def _noting(self, method: Any) -> Any:
+        def noting(now: float, *arguments: Any) -> Any:
+            found = method(now, *arguments)
+            self.look(now)
+            return found
+
+        return noting
+
+    def look(self, now: float) -> None:
+        """Note the charge at laboratory time `now`, s."""
+        self._times.append(now)
+        self._charges.append(self._cell.charge_passed(now))
+
+    def charge(self, at: float) -> float:
+        """Net charge since assembly at a laboratory time (s), C."""
+        return float(np.interp(at, self._times, self._charges))
+
+
+@dataclass
+class Mortal:
+    """Engines that follow one another on one simulated bench; each may be dropped dead.
+
+    simulation: of the bench, which outlives them. ledgers: of its cells, by name. began: laboratory
+    time at which the run began, s, as each program that died took it to be.
+    """
+
+    bench: Bench
+    folder: Path
+    simulation: Any = None
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    began: list[float] = field(default_factory=list)
+    _engine: Engine | None = None
+    _program: int = 0
+    _loop: _Loop = field(default_factory=_Loop)
+
+    def __enter__(self) -> Self:
+        async def build() -> None:
+            self.simulation = simulation_of(self.bench, Clock("virtual"))
+            self.ledgers = {name: Ledger(one) for name, one in self.simulation.cells.items()}
+
+        self._loop.run_until_complete(build())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Bury the dead: nothing of theirs is carried out any more."""
+        if self._engine is not None:
+            self.drop()
+        with warnings.catch_warnings():
+            # What they would do on their way out is not done.
+            warnings.simplefilter("ignore")
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                coroutine: Any = task.get_coro()
+                with contextlib.suppress(BaseException):
+                    coroutine.close()
+            self._loop.dead.clear()
+            for task in tasks | asyncio.all_tasks(self._loop):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task.cancel()
+            while any(not task.done() for task in asyncio.all_tasks(self._loop)):
+                self._loop.run_until_complete(asyncio.sleep(0))
+            for task in tasks:
+                _ = task.cancelled() or task.exception()
+            self._loop.close()
+            del tasks
+            gc.collect()
+
+    @property
+    def now(self) -> float:
+        """Laboratory time, s. Setting it lets the bench live on alone until then."""
+        return self._loop.time()
+
+    @now.setter
+    def now(self, later: float) -> None:
+        assert self._engine is None
+        self._loop.run_until_complete(asyncio.sleep(later - self._loop.time()))
+        for ledger in self.ledgers.values():
+            ledger.look(later)
+
+    def start(self, channel: str, order: Order) -> None:
+        """Begin a run in a new program."""
+        self._born(lambda engine: engine.run(channel, order, self.folder))
+
+    def resume(self, record: Path, order: Order | None = None) -> None:
+        """Begin a new program that goes on with a run."""
+        self._born(lambda engine: engine.execute(engine.resume(record, order), self.folder))
+
+    def _born(self, running: Any) -> None:
+        assert self._engine is None
+        self._program += 1
+        bench, own = contextvars.copy_context(), contextvars.copy_context()
+        own.run(_PROGRAM.set, self._program)
+
+        async def begin() -> None:
+            engine = Engine(self.bench, Clock("virtual"))
+            engine.simulation = self.simulation
+            engine._switchboard = board = Switchboard()
+            self.simulation.attach(board)
+            board._peers = {at: _Standing(peer, bench) for at, peer in board._peers.items()}
+            self._run: asyncio.Task[Run] = self._loop.create_task(running(engine), context=own)
+            self._engine = engine
+
+        self._loop.run_until_complete(begin())
+
+    def live(self, seconds: float) -> bool:
+        """Let the program run for a time (s) at most; whether its run is over."""
+
+        async def wait() -> None:
+            await asyncio.wait({self._run}, timeout=seconds)
+
+        self._loop.run_until_complete(wait())
+        return self._run.done()
+
+    @property
+    def record(self) -> Path:
+        """Folder of the record of the run under way."""
+        assert self._engine is not None
+        (run,) = self._engine.under_way.values()
+        assert run.folder is not None
+        return run.folder
+
+    @property
+    def recording(self) -> bool:
+        """Whether the run under way has a record already."""
+        assert self._engine is not None
+        return any(run.folder is not None for run in self._engine.under_way.values())
+
+    def drop(self) -> None:
+        """The program is no more: what an operating system does then is done, nothing else."""
+        engine, self._engine = self._engine, None
+        assert engine is not None
+        self._loop.kill(self._program)
+        for run in engine.under_way.values():
+            if run.runner is not None:
+                self.began.append(run.runner.tally.start)
+                recorder: Any = run.runner._recorder
+                recorder._connection.close()
+                os.close(recorder._lock._descriptor)
+                recorder._lock._descriptor = -1
+                recorder._refusing = RuntimeError("dead")
+        for wire in _wires_of(engine):
+            line, wire._line = wire._line, None
+            if line is not None and line.alive:
+                line.alive = False
+                self._loop.call_soon(wire._peer.disconnected, line, self.now)
+        self._loop.run_until_complete(asyncio.sleep(0))
+
+    def end(self) -> Run:
+        """Let the run come to its end, and give it."""
+        assert self._engine is not None
+        try:
+            return self._loop.run_until_complete(self._run)
+        finally:
+            self._engine = None
+
+
+def _wires_of(engine: Engine) -> list[Any]:
+    """Memory wires that the engine's drivers hold."""
+    board = engine._switchboard
+    return [
+        one
+        for one in gc.get_objects()
+        if isinstance(one, MemoryWire) and one._switchboard is board
+    ]
