@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from operando.evaluation.calendar_ageing import calendar_ageing as evaluate_calendar_ageing
+from operando.evaluation.pulses import pulses as evaluate_pulses
 from operando.evaluation.self_discharge import self_discharge as evaluate_self_discharge
 from operando.evaluation.voltage_hold import voltage_hold as evaluate_hold
 from operando.protocols.calendar_ageing import calendar_ageing
@@ -124,3 +127,30 @@ def test_calendar_ageing_finds_capacity_and_resistance_of_each_check_up(tmp_path
     assert second.stored == pytest.approx(10.0 * DAY, abs=1.0)
     assert second.left == pytest.approx(left, rel=1.7e-3)
     assert second.resistance > 1.02 * first.resistance  # it has aged, so the comparison says so
+
+
+def test_a_chamber_is_told_of_and_a_state_of_charge_that_was_not_reached_is_flagged(
+    tmp_path: Path,
+) -> None:
+    plan = calendar_ageing(
+        storages=1, interval="1 h", rate="1C", cv_cutoff="C/2", rest="5 min", state="95 %",
+        hold_temperature=True, soak="5 min",
+    )  # fmt: skip
+    run = on_lab(plan, "B1", tmp_path, poll=60.0)
+    first, second = evaluate_calendar_ageing(run.record).check_ups
+    # At 1C from empty the end of the window comes before 95 %.
+    assert "state of charge not reached" in first.flags
+    # Check-ups at 30 degC, within the tolerance that was waited for, and warmer between.
+    assert [first.temperature, second.temperature] == pytest.approx([303.15] * 2, abs=0.5)
+    assert max(run.record.aux("chamber_temperature")["value"]) == pytest.approx(318.15, abs=0.5)
+
+
+def test_a_record_without_the_experiment_gives_nothing_and_says_so(make_record: Any) -> None:
+    record = make_record()
+    stored = evaluate_self_discharge(record)
+    assert "incomplete" in stored.flags
+    assert np.isnan([stored.lost, stored.mean_current, stored.drift_current]).all()
+    assert evaluate_hold(record).holds == ()
+    assert evaluate_calendar_ageing(record).check_ups == ()
+    assert evaluate_pulses(record).states == ()
+    assert stored.rows()

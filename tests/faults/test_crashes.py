@@ -184,7 +184,7 @@ SCENES = (
         2.0,
         adaptive=True,
     ),
-    Scene("sweep", on_lab("D6"), lsv(rate="20 mV/s", rest="20 s"), 2.0, adaptive=True),
+    Scene("sweep", on_lab("D6"), lsv(rate="40 mV/s", step="10 mV", rest="20 s"), 2.0, adaptive=True),
     Scene(
         "impedance of a pellet",
         on_lab("D1"),

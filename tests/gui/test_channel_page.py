@@ -171,8 +171,8 @@ def test_every_state_is_said_by_glyph_and_word_with_its_reason(
 @pytest.mark.parametrize(
     ("state", "can"),
     [
-        ("running", {"pause", "stop"}),
-        ("paused", {"resume", "stop"}),
+        ("running", {"pause", "end_step", "stop"}),
+        ("paused", {"resume", "end_step", "stop"}),
         ("completed", {"start"}),
         ("idle", {"start"}),
         ("tripped", {"acknowledge"}),
@@ -196,8 +196,10 @@ def test_a_command_is_asked_for_with_the_name_of_the_channel(
         "pause": "running",
         "acknowledge": "tripped",
         "stop": "running",
+        "end_step": "running",
+        "continue": "killed",
     }
-    show(page, link, states[word])
+    show(page, link, states[word], died=1_760_000_000.0 if word == "continue" else None)
     heard: list[tuple[str, str]] = []
     for each, _, _ in COMMANDS:
         getattr(page, f"{each}_requested").connect(
@@ -210,7 +212,7 @@ def test_a_command_is_asked_for_with_the_name_of_the_channel(
 def test_a_run_is_drawn_with_its_limits_gaps_steps_and_journal(
     page: ChannelPage, link: FakeLink
 ) -> None:
-    show(page, link)
+    show(page, link, limits=(LIMIT,))
     assert tuple(page.plots.plots) == ("voltage", "current", "pressure", "charge")
     voltage = page.plots.plots["voltage"]
     assert voltage.limits == [("over_voltage", 4.3)]
@@ -220,7 +222,8 @@ def test_a_run_is_drawn_with_its_limits_gaps_steps_and_journal(
     assert [line[1] for line in page.journal.lines()] == ["run started", "gap"]
     tabs = page.findChild(QTabWidget, "page-tabs")
     assert tabs is not None
-    assert [tabs.tabText(n) for n in range(tabs.count())] == ["Steps", "Journal", "Instruments"]
+    names = ["Steps", "Journal", "Limits", "Instruments"]
+    assert [tabs.tabText(n) for n in range(tabs.count())] == names
 
 
 def test_a_channel_that_never_ran_says_so_and_asks_nothing(

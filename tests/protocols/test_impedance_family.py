@@ -127,7 +127,7 @@ def test_the_conductivity_of_a_pellet_is_its_own(tmp_path: Path) -> None:
     assert found.conductivity == pytest.approx(truth, rel=0.005)
     assert but_for_noise(found.measurements[0].flags) == []
     assert found.fabrication_pressure == pytest.approx(45e6)
-    assert found.flags == ("lead resistance not stated: nothing subtracted",)
+    assert found.flags == ()
     # What is stated of the leads is subtracted.
     stated = conductivity_of(with_metadata(run.record, lead_resistance="2 ohm"))
     shorter = found.measurements[0].resistance - stated.measurements[0].resistance

@@ -122,7 +122,7 @@ def test_a_writer_that_died_before_the_manifest_left_nothing_and_it_is_said(
 
     async def scenario() -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("operando.records.recorder.write_atomically", die)
+            patch.setattr("operando.records.opening.write_atomically", die)
             with pytest.raises(Killed):
                 SqliteRecorder(tmp_path / "r", {"started": "2026-01-01T00:00:00Z"}, inline=True)
 

@@ -21,36 +21,27 @@ from operando.instruments.wires import MemoryWire, Switchboard
 from operando.station.assembly import simulation_of
 from operando.station.engine import Engine, Order, Run
 
-_PROGRAM: contextvars.ContextVar[int] = contextvars.ContextVar("program", default=0)
-"""Which program a callback belongs to; 0 is the bench, which never dies."""
+_PROGRAM: contextvars.ContextVar[bool] = contextvars.ContextVar("program", default=False)
+"""Whether a callback belongs to a program, which may die, or to the bench, which does not."""
 
 
 class _Loop(VirtualTimeLoop):
-    """One loop for the bench and every program; what belongs to a dead one is not called."""
+    """The loop of one program and of the bench, whose timers go on in the next one."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.dead: set[int] = set()
+    def take_the_bench_from(self, dead: _Loop) -> None:
+        """Go on with what a loop that has stopped for ever still had to do for the bench."""
+        self._now = dead._now
+        ready: Any = dead._ready  # type: ignore[attr-defined]
+        self._ready.extend(item for item in ready if _is_of_bench(item))  # type: ignore[attr-defined]
+        for when, number, item in sorted(dead._timers, key=lambda timer: timer[:2]):
+            if isinstance(item, asyncio.TimerHandle) and _is_of_bench(item):
+                self._timers.append((when, number, item))
+                self._sequence = number
+        dead._timers = [timer for timer in dead._timers if timer not in self._timers]
 
-    def call_soon(  # type: ignore[override]
-        self,
-        callback: Callable[..., object],
-        *args: Any,
-        context: contextvars.Context | None = None,
-    ) -> asyncio.Handle:
-        handle = super().call_soon(callback, *args, context=context)
-        if self.dead and handle._context.get(_PROGRAM, 0) in self.dead:  # type: ignore[attr-defined]
-            handle.cancel()
-        return handle
 
-    def kill(self, program: int) -> None:
-        """Nothing of a program is called any more."""
-        self.dead.add(program)
-        waiting: list[Any] = [*self._ready, *(item for _, _, item in self._timers)]  # type: ignore[attr-defined]
-        for item in waiting:
-            context = getattr(item, "_context", None)
-            if context is not None and context.get(_PROGRAM, 0) == program:
-                item.cancel()
+def _is_of_bench(handle: Any) -> bool:
+    return not handle._context.get(_PROGRAM, False)
 
 
 class _Standing:
@@ -116,8 +107,8 @@ class Mortal:
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     began: list[float] = field(default_factory=list)
     _engine: Engine | None = None
-    _program: int = 0
     _loop: _Loop = field(default_factory=_Loop)
+    _dead: list[tuple[_Loop, set[asyncio.Task[Any]]]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         async def build() -> None:
@@ -131,24 +122,12 @@ class Mortal:
         """Bury the dead: nothing of theirs is carried out any more."""
         if self._engine is not None:
             self.drop()
+        self._dead.append((self._loop, asyncio.all_tasks(self._loop)))
         with warnings.catch_warnings():
             # What they would do on their way out is not done.
             warnings.simplefilter("ignore")
-            tasks = asyncio.all_tasks(self._loop)
-            for task in tasks:
-                coroutine: Any = task.get_coro()
-                with contextlib.suppress(BaseException):
-                    coroutine.close()
-            self._loop.dead.clear()
-            for task in tasks | asyncio.all_tasks(self._loop):
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                task.cancel()
-            while any(not task.done() for task in asyncio.all_tasks(self._loop)):
-                self._loop.run_until_complete(asyncio.sleep(0))
-            for task in tasks:
-                _ = task.cancelled() or task.exception()
-            self._loop.close()
-            del tasks
+            while self._dead:
+                _bury(*self._dead.pop())
             gc.collect()
 
     @property
@@ -173,9 +152,8 @@ class Mortal:
 
     def _born(self, running: Any) -> None:
         assert self._engine is None
-        self._program += 1
         bench, own = contextvars.copy_context(), contextvars.copy_context()
-        own.run(_PROGRAM.set, self._program)
+        own.run(_PROGRAM.set, True)
 
         async def begin() -> None:
             engine = Engine(self.bench, Clock("virtual"))
@@ -215,7 +193,6 @@ class Mortal:
         """The program is no more: what an operating system does then is done, nothing else."""
         engine, self._engine = self._engine, None
         assert engine is not None
-        self._loop.kill(self._program)
         for run in engine.under_way.values():
             if run.runner is not None:
                 self.began.append(run.runner.tally.start)
@@ -224,6 +201,9 @@ class Mortal:
                 os.close(recorder._lock._descriptor)
                 recorder._lock._descriptor = -1
                 recorder._refusing = RuntimeError("dead")
+        dead, self._loop = self._loop, _Loop()
+        self._dead.append((dead, asyncio.all_tasks(dead)))
+        self._loop.take_the_bench_from(dead)
         for wire in _wires_of(engine):
             line, wire._line = wire._line, None
             if line is not None and line.alive:
@@ -238,6 +218,32 @@ class Mortal:
             return self._loop.run_until_complete(self._run)
         finally:
             self._engine = None
+
+
+def _bury(loop: _Loop, tasks: set[asyncio.Task[Any]]) -> None:
+    """Let the tasks of a dead loop come to an end without doing anything more."""
+    for task in tasks:
+        _close(task.get_coro())
+    while left := asyncio.all_tasks(loop):
+        for task in left:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        tasks |= left
+    for task in tasks:
+        _ = task.cancelled() or task.exception()
+    loop.close()
+
+
+def _close(coroutine: Any) -> None:
+    """Close a coroutine, also one that waits for more on its way out."""
+    for _ in range(100):
+        try:
+            coroutine.close()
+        except BaseException as error:
+            if "ignored GeneratorExit" in str(error):
+                continue
+        return
 
 
 def _wires_of(engine: Engine) -> list[Any]:

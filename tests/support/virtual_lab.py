@@ -64,13 +64,27 @@ def run_on_lab(
 
     before: told of the simulation and the time before the run begins, to prepare the cell.
     """
-    bench = bench_of(channel, shared=shared)
     order = Order(
         plan,
         limits=tuple(limits),
         record=record or RecordConditions(every=10.0),
         poll=poll or Poll(interval=5.0),
     )
+    ran = run_order(bench_of(channel, shared=shared), channel, order, folder, before=before)
+    if completed:
+        assert ran.result.state is RunState.COMPLETED, ran.result.reason
+    return ran
+
+
+def run_order(
+    bench: Bench,
+    channel: str,
+    order: Order,
+    folder: Path,
+    *,
+    before: Callable[[Any, float], None] | None = None,
+) -> LabRun:
+    """Carry an order out on a bench in virtual time; fail if an output stayed on."""
 
     async def execute() -> LabRun:
         clock = Clock("virtual")
@@ -84,6 +98,4 @@ def run_on_lab(
 
     ran = run_coroutine(execute(), virtual=True)
     assert not any(ran.simulation.relays().values()), "an output stayed on"
-    if completed:
-        assert ran.result.state is RunState.COMPLETED, ran.result.reason
     return ran

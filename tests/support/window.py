@@ -232,7 +232,12 @@ class FakeClient:
     arguments. What is not there fails the test, but for commands, which are done.
     """
 
-    COMMANDS = frozenset({"pause", "resume", "abort", "acknowledge", "stop_all", "shut_down"})
+    COMMANDS = frozenset(
+        {
+            *("pause", "resume", "abort", "acknowledge", "stop_all", "shut_down"),
+            *("end_step", "change_limit"),
+        }
+    )
 
     def __init__(self) -> None:
         self.url = "http://127.0.0.1:8250"

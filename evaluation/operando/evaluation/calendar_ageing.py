@@ -25,7 +25,8 @@ class CheckUp:
     put_in: charge to the state of charge before that storage, C, less the pulse, NaN for the first.
     pulse: None if it was not made. spectrum_resistance: ohm, NaN without a spectrum.
     temperature: of the cell or its chamber at the pulse, K, NaN if not measured. flags: those of
-    its steps: "incomplete", "gap", "paused", those of its pulse and its spectrum.
+    its steps: "incomplete", "gap", "paused", "state of charge not reached" (the end of the window
+    came before it), those of its pulse and its spectrum.
     """
 
     number: int
@@ -108,6 +109,9 @@ def calendar_ageing(record: Record, *, temperature_source: str | None = None) ->
         check = [trace for label, trace in own.items() if label != "storage"]
         flags = ["incomplete"] if pulse is None or not all(t.step.ended for t in check) else []
         flags += dict.fromkeys(flag for trace in check for flag in trace.flags)
+        to_state = own.get("to state of charge")
+        if to_state is not None and "voltage" in (to_state.step.condition or ""):
+            flags.append("state of charge not reached")
         read = read_pulse(before[id(pulse)], pulse) if pulse else None
         flags += [f"pulse: {flag}" for flag in read.flags] if read else []
         flags += [f"spectrum: {flag}" for flag in spectrum.flags] if spectrum else []
@@ -125,7 +129,7 @@ def calendar_ageing(record: Record, *, temperature_source: str | None = None) ->
                 flags=tuple(flags),
             )
         )
-        put_in = _passed(own.get("to state of charge")) + _passed(pulse)
+        put_in = _passed(to_state) + _passed(pulse)
         storage = own.get("storage")
         stored += storage.step.duration if storage and np.isfinite(storage.step.duration) else 0.0
     return CalendarResult(record.cell_name, record.simulated, tuple(found))

@@ -122,9 +122,10 @@ def cv(record: Record) -> CvResult:
 
 def _scan(number: int, branches: dict[bool, Trace]) -> Scan:
     traces = sorted(branches.values(), key=lambda trace: trace.step.start)
-    currents = [(trace.time, trace.current) for trace in traces]
-    positive = sum(float(np.trapezoid(np.maximum(i, 0.0), t)) for t, i in currents)
-    negative = sum(float(np.trapezoid(np.minimum(i, 0.0), t)) for t, i in currents)
+    # As the run counted it: from the beginning of a sweep, before its first reading.
+    passed = [np.diff(trace.charge, prepend=0.0) for trace in traces]
+    positive = float(sum(np.sum(np.maximum(one, 0.0)) for one in passed))
+    negative = float(sum(np.sum(np.minimum(one, 0.0)) for one in passed))
     rate = float(np.mean([abs(rate_of(trace)) for trace in traces]))
     flags = []
     if len(traces) < 2 or not all(trace.step.ended for trace in traces):

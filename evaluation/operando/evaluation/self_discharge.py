@@ -91,12 +91,12 @@ def self_discharge(record: Record) -> SelfDischargeResult:
     an electronic leak does: neither is told from the other.
 
     The drift current is C dV/dt, dV/dt by least squares over the second half of the storage and
-    C = dQ/dV of the charge before it, at constant current, over the voltages of that half; the
-    charge lies above the open circuit by its polarisation, for which half the gap between charge and
-    discharge at half the capacity is taken (our choice). It is an estimate: good to the steepness
-    of dQ/dV near the top, and only where the voltage falls for what leaks and no longer for what
-    relaxes: flagged "still relaxing" where the slope differs by more than a fifth between the third
-    and the last quarter.
+    C = dQ/dV of the charge before it, at constant current, over the voltages of that half. The
+    charge lies above the open circuit by its polarisation, for which half the gap between charge
+    and discharge at half the capacity is taken (our choice). It is an estimate: dQ/dV is steep near
+    the top, so that it wants C/10 or slower and a formed cell, and it holds only where the voltage
+    falls for what leaks and no longer for what relaxes: flagged "still relaxing" where the slope
+    differs by more than a fifth between the third and the last quarter.
 
     Raises RecordError if the record cannot be read.
     """
@@ -119,7 +119,7 @@ def self_discharge(record: Record) -> SelfDischargeResult:
         if not abs(third - last) <= STEADY_CHANGE * abs(last):
             flags.append("still relaxing")
         up = [t for t in traces if t.step.label == "charge" and t.step.cycle == number]
-        if up and all(three):
+        if up and "incomplete" not in flags:
             shift = 0.5 * gap_at_half(cycling, number - 1)
             current = abs(drift) * _differential_capacity(up[0], storage, shift)
     return SelfDischargeResult(

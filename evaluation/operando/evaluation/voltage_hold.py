@@ -130,9 +130,7 @@ def voltage_hold(record: Record) -> VoltageHoldResult:
     return VoltageHoldResult(record.cell_name, record.simulated, holds, cycles, cycling)
 
 
-def _aged(
-    cycle: Cycle, held: bool, pulse: Pulse | None, spectrum: MeasuredSpectrum | None
-) -> Aged:
+def _aged(cycle: Cycle, held: bool, pulse: Pulse | None, spectrum: MeasuredSpectrum | None) -> Aged:
     flags = list(cycle.flags)
     flags += [f"pulse: {flag}" for flag in pulse.flags] if pulse else []
     flags += [f"spectrum: {flag}" for flag in spectrum.flags] if spectrum else []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from operando.gui.link import StationLink, never_sent, plain
+from operando.gui.widgets.notices import Action
 from operando.station.client import Done, StationClient
 
 if TYPE_CHECKING:
@@ -47,6 +48,43 @@ class Commands:
     def acknowledge(self, name: str, run: str) -> None:
         """Say that what happened on a channel has been seen. run: the one that was seen, or ""."""
         self._give(name, "Acknowledge", lambda client: client.acknowledge(name, run))
+
+    def go_on(self, name: str, run: str) -> None:
+        """Go on with the killed run of a channel. run: the one that was seen."""
+
+        def work(client: StationClient) -> Done:
+            return Done(ok=True, message=client.go_on(name, run).run)
+
+        self._give(name, "Continue", work)
+
+    def end_step(self, name: str, step: int, label: str) -> None:
+        """End a step of a channel, when it has been confirmed. step: its index."""
+        key = f"end-step-{name}"
+
+        def act() -> None:
+            self._notices.clear(key)
+            self._give(name, "End step", lambda client: client.end_step(name, step))
+
+        words = f"End step {step} '{label}' of {name} now? The protocol goes on with its next step."
+        actions = (
+            Action("Leave it", lambda: self._notices.clear(key), "plain", f"leave-step-{name}"),
+            Action("End step", act, "accent", f"end-step-now-{name}"),
+        )
+        self._notices.ask(key, "notice", words, actions)
+
+    def change_limit(
+        self, name: str, limit: str, when: str, answered: Callable[[str, str], None]
+    ) -> None:
+        """Let a limit act at another condition. answered: called with its name and a problem."""
+
+        def end(done: Done) -> None:
+            answered(limit, "" if done.ok else done.message)
+
+        self._link.command(
+            lambda client: client.change_limit(name, limit, when),
+            end,
+            lambda error: answered(limit, plain(error)),
+        )
 
     def stop(self, name: str) -> None:
         """Stop a channel, without asking: stopping is always safe."""

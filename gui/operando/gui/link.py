@@ -55,6 +55,9 @@ FOREIGN = (
 )
 """Of an answer that is not understood."""
 
+NAME = "the window"
+"""Who asks, in the journal of a run that is changed."""
+
 UNCONNECTED = ("ConnectError", "ConnectTimeout")
 """Errors of the HTTP client that come before anything is sent."""
 
@@ -150,7 +153,7 @@ class StationLink:
         self.last_error: Exception | None = None
         self._retired: list[StationClient] = []
         self._token = token
-        self._client = client if client is not None else StationClient(url, token)
+        self._client = client if client is not None else StationClient(url, token, name=NAME)
         self._closing = threading.Event()
         self._started = False
         self._inbox = _Inbox()
@@ -374,7 +377,7 @@ class StationLink:
                 return
             # Calls that are under way still use the one before: it is closed at the end.
             self._retired.append(self._client)
-            self._client, self.url = StationClient(note.url), note.url
+            self._client, self.url = StationClient(note.url, name=NAME), note.url
 
 
 class _Inbox:

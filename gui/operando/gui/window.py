@@ -140,10 +140,11 @@ class MainWindow(QMainWindow):
         for message in self.link.drain():
             changed |= self._take(message)
         second = int(time.monotonic())
-        if second != self._shown_second and self.model.connection is not Connection.CONNECTED:
-            # Ages grow although nothing arrives.
-            self._show_connection()
-            changed |= set(self.model.channels)
+        if second != self._shown_second:  # ages grow although nothing arrives
+            if self.model.connection is not Connection.CONNECTED:
+                self._show_connection()
+                changed |= set(self.model.channels)
+            changed |= {name for name, one in self.model.channels.items() if one.died is not None}
         self._shown_second = second
         if changed:
             self._show_channels(changed)
@@ -337,6 +338,11 @@ class MainWindow(QMainWindow):
             page.resume_requested.connect(self.commands.resume)
             page.stop_requested.connect(self.commands.stop)
             page.acknowledge_requested.connect(self.acknowledge)
+            page.continue_requested.connect(self.go_on)
+            page.end_step_requested.connect(self.end_step)
+            page.limit_requested.connect(
+                partial(self.commands.change_limit, answered=page.limits.answer)
+            )
             self.stack.addWidget(page)
         return self._channel_page
 
@@ -408,6 +414,18 @@ class MainWindow(QMainWindow):
         """Say that what is shown of a channel has been seen, and nothing that came after it."""
         status = self.model.channels.get(name)
         self.commands.acknowledge(name, status.run or "" if status is not None else "")
+
+    def go_on(self, name: str) -> None:
+        """Go on with the killed run that is shown of a channel, and with no other."""
+        status = self.model.channels.get(name)
+        if status is not None and status.run is not None:
+            self.commands.go_on(name, status.run)
+
+    def end_step(self, name: str) -> None:
+        """Ask whether the step that is shown of a channel is to end."""
+        status = self.model.channels.get(name)
+        if status is not None:
+            self.commands.end_step(name, status.step_index, status.step)
 
     def stop_all(self, then: Callable[[], None] | None = None) -> None:
         """Stop every run. then: called when every output was read back off."""
@@ -552,6 +570,7 @@ class MainWindow(QMainWindow):
         self.grid.resume_requested.connect(self.commands.resume)
         self.grid.stop_requested.connect(self.commands.stop)
         self.grid.acknowledge_requested.connect(self.acknowledge)
+        self.grid.continue_requested.connect(self.go_on)
         self.records.opened.connect(self.show_record)
         keys: list[tuple[str, Callable[[], object]]] = [
             ("Ctrl+Shift+S", self.stop_all),

@@ -106,7 +106,8 @@ class Preflight:
 class Recipe:
     """What to run. path: the file it came from. protocol: entry point of its protocol.
 
-    preflight: what must be found before the first step.
+    preflight: what must be found before the first step. twin: folder of the record of a dry run,
+    relative to the recipe: `residual` is counted from its voltage.
     parameters: as written; `arguments` validates them. source: text of the file, for the manifest.
     lines: line of each key in it.
     """
@@ -119,6 +120,7 @@ class Recipe:
     poll: Poll = field(default_factory=Poll)
     preflight: Preflight = field(default_factory=Preflight)
     title: str = ""
+    twin: str = ""
     notes: str = ""
     source: str = ""
     lines: Mapping[tuple[str, ...], int] = field(default_factory=dict)
@@ -151,7 +153,10 @@ def _recipe(document: TomlDocument) -> Recipe:
     root = Section(
         document,
         (),
-        ("protocol", "title", "notes", "parameters", "limits", "record", "poll", "preflight"),
+        (
+            "protocol", "title", "notes", "twin", "parameters", "limits", "record", "poll",
+            "preflight",
+        ),  # fmt: skip
     )
     if not root.text("protocol"):
         raise root.missing("protocol", 'protocol = "cccv"')
@@ -167,6 +172,7 @@ def _recipe(document: TomlDocument) -> Recipe:
         poll=_poll(document),
         preflight=_preflight(document),
         title=root.text("title"),
+        twin=root.text("twin"),
         notes=root.text("notes"),
         source=document.source,
         lines=document.lines,

@@ -44,7 +44,8 @@ def cccv(
     formation_cycles: number of slow cycles before the others.
     formation_rate: charge and discharge rate of the formation cycles, which are charged without
         a constant-voltage hold.
-    initial_rest: open-circuit time in s before the first charge.
+    initial_rest: open-circuit time in s before the first charge; a cell just assembled wants 6 to
+        12 h.
     """
     lower, upper = window
     if not lower < upper:

@@ -216,7 +216,7 @@ def count_on(resumption: Resumption, tally: Tally, now: float) -> dict[str, JSON
     now: laboratory time, s.
     """
     history, tail = resumption.history, resumption.history.tail
-    tally.take_up(tail.charge, tail.energy, tail.time)
+    tally.take_up(tail.charge, tail.energy, tail.time, now)
     for step in resumption.over:
         tally.pass_over(step)
     end = now - tally.start

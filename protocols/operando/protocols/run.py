@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -59,7 +59,8 @@ class RunSettings:
     protection: bounds programmed into the potentiostat before anything is switched on.
     open_circuit: voltage in which a healthy cell is found before the first step.
     preflight: what else is looked at before it, and what is let pass. found: what the computer
-    and its files already said.
+    and its files already said. predicted: voltage (V) of a twin, by running number of the step,
+    its charge (C) and its time (s); None without one.
     """
 
     poll: Poll
@@ -69,6 +70,7 @@ class RunSettings:
     open_circuit: OpenCircuitWindow
     preflight: Preflight = field(default_factory=Preflight)
     found: tuple[Finding, ...] = ()
+    predicted: Callable[[int, float, float], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

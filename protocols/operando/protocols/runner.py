@@ -111,6 +111,7 @@ class Runner:
             settings.record,
             recorder,
         )
+        self.tally.predicted = settings.predicted
         self._spectra = Spectra(channel.potentiostat, recorder, clock, self)
         self._limits = LimitWatch(settings, clock, self.tally, self._interrupt, self.note)
         self._preparation = Preparation(channel, settings, self.tally, self.note, self.on_aux)

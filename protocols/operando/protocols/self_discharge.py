@@ -22,7 +22,7 @@ STORAGE = "storage"
 """Label of the long rest."""
 
 FINE = RecordConditions(every=600.0, on_change={"voltage": 1e-3})
-"""What charges and discharges record: dQ/dV is taken over the few mV by which a stored cell falls."""
+"""What charges and discharges record: dQ/dV is taken over the few mV that a stored cell falls."""
 
 
 @protocol(

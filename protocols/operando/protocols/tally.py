@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from operando.instruments.conditions import Condition, voltage_bound
@@ -16,8 +16,9 @@ from operando.protocols.protocol import Outcome
 from operando.protocols.steps import Step, elapsed_bound
 
 ELECTRICAL: Final = frozenset(
-    ("voltage", "current", "charge", "step_charge", "power", "energy", "elapsed", "time", "cycle")
-)
+    ("voltage", "current", "charge", "step_charge", "power", "energy", "elapsed", "time", "cycle",
+     "residual")
+)  # fmt: skip
 """Live quantities that each reading of the potentiostat renews."""
 
 WRONG_SIGN_FRACTION: Final = 0.02
@@ -39,7 +40,8 @@ class Tally:
     """Counts one run.
 
     start: laboratory time of the start of the run, s; `time` is counted from it.
-    values: live quantities by name, SI units. charge, step_charge: net, C. energy: net, J.
+    values: live quantities by name, SI units. predicted: voltage of a twin, see `RunSettings`.
+    charge, step_charge: net, C. energy: net, J.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Tally:
         self.charge_before = 0.0
         self.current_bound = 0.0
         self.rest_voltage = math.nan
+        self.predicted: Callable[[int, float, float], float] | None = None
         self._utc_offset = utc_offset
         self._recorder = recorder
         self._record = record
@@ -101,11 +104,14 @@ class Tally:
         self.step_count += 1
         self.cycle = step.cycle or self.cycle
 
-    def take_up(self, charge: float, energy: float, last_time: float) -> None:
-        """Go on from what a record holds of the run: C, J, and s of the run of its last row."""
+    def take_up(self, charge: float, energy: float, last_time: float, now: float) -> None:
+        """Go on at a laboratory time (s) from what a record holds of the run: C, J, and s of the
+        run of its last row.
+        """
         self.charge, self.energy = charge, energy
         self.last_time = self.start + last_time
         self.time = last_time
+        self._attempt_start = now  # nothing is stale yet that this program has not asked for
 
     def carry(self, elapsed: float, charge: float, energy: float) -> None:
         """What the present step has had already: s, C, J."""
@@ -258,6 +264,9 @@ class Tally:
         values["elapsed"] = elapsed
         values["time"] = time
         values["cycle"] = self.cycle
+        if self.predicted is not None:
+            expected = self.predicted(self.step_count, self.step_charge, elapsed)
+            values["residual"] = voltage - expected
         self._pending = reading
         if reading.regulation is Regulation.OPEN and voltage == voltage:  # noqa: PLR0124
             self.rest_voltage = voltage

@@ -302,38 +302,3 @@ def _finite(value: float) -> float | None:
 
 
 # ---- to compare with ------------------------------------------------------------------------
-
-
-def predicted_voltage(record: Record) -> Callable[[int, float, float], float]:
-    """The voltage of a record as a function of a step, its charge and its time.
-
-    The function takes the running number of the step (from 1), its net charge (C) and its time (s,
-    pauses excluded) and gives V. Where the charge of the recorded step went one way it interpolates
-    by charge, so that a cell of other capacity is compared at equal charge; else by time. Before
-    the first recorded reading of a step it gives that one; behind the last, and for a step that was
-    not recorded, NaN.
-    """
-    names = ["step_count", "step_charge", "step_time", "voltage"]
-    columns = record.samples(columns=names)
-    known = np.isfinite(columns["voltage"])
-    counts = columns["step_count"][known]
-    tables: dict[int, tuple[bool, float, Floats, Floats]] = {}
-    for step in np.unique(counts):
-        rows = np.flatnonzero(known)[counts == step]
-        charge, elapsed = columns["step_charge"][rows], columns["step_time"][rows]
-        voltage = columns["voltage"][rows]
-        moved = np.diff(charge)
-        sign = math.copysign(1.0, charge[-1])
-        by_charge = bool(len(rows) > 1 and charge[-1] and np.all(sign * moved > 0.0))
-        tables[int(step)] = by_charge, sign, sign * charge if by_charge else elapsed, voltage
-
-    def voltage_at(step_count: int, step_charge: float, step_time: float) -> float:
-        if step_count not in tables:
-            return math.nan
-        by_charge, sign, along, voltage = tables[step_count]
-        at = sign * step_charge if by_charge else step_time
-        if not at <= along[-1]:
-            return math.nan
-        return float(np.interp(at, along, voltage))
-
-    return voltage_at

@@ -46,12 +46,17 @@ from operando.protocols.sheet import CURRENT_AT_REST, unguarded
 from operando.protocols.tally import ELECTRICAL
 from operando.station.assembly import check_monitor, check_role, driver_info, protocol_function
 from operando.station.client.models import Problem
+from operando.station.predicted import prediction_of
 
 OPEN_CIRCUIT_BELOW = 0.5
 OPEN_CIRCUIT_ABOVE = 0.05
 """Accepted open-circuit voltage of a cell before its first step: the protocol's window widened by
 these volts. A freshly assembled cell rests well below its window (about 2.6 V vs Li)."""
 
+NO_TWIN = (
+    "{words} residual, but the recipe names no twin; make a dry run (operando check RECIPE "
+    '--dry-run --output FOLDER) and write twin = "FOLDER/..." into the recipe'
+)
 _MEASURED_BY = {
     "pressure": 'load_cell = "..." or pressure_controller = "..."',
     "chamber_temperature": 'temperature_controller = "..." or shared = ["..."]',
@@ -69,7 +74,8 @@ class Order:
     """All that a run needs to know beside the bench.
 
     limits: those asked for; default ones are added for what they leave unguarded.
-    preflight: what must be found before the first step.
+    preflight: what must be found before the first step. twin: record of a dry run of the same
+    plan, from whose voltage `residual` is counted.
     recipe_text, recipe_path: the recipe as written and where, for the record. title: of the recipe.
     """
 
@@ -80,6 +86,7 @@ class Order:
     preflight: Preflight = field(default_factory=Preflight)
     recipe_text: str = ""
     recipe_path: str = ""
+    twin: Path | None = None
     title: str = ""
 
 
@@ -101,6 +108,7 @@ def order_from(recipe: Recipe, scripts: Path | None = None) -> Order:
         preflight=recipe.preflight,
         recipe_text=recipe.source,
         recipe_path=str(recipe.path),
+        twin=recipe.path.parent / recipe.twin if recipe.twin else None,
         title=recipe.title,
     )
 
@@ -162,6 +170,7 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
     try:
         lower, upper = order.plan.window()
         ahead = preview(order.plan, cell)
+        predicted = prediction_of(order.twin, ahead) if order.twin is not None else None
     except BadInputError as error:
         message = str(error)
         return None, [Problem(where=_parameter_in(message, order.plan), message=message)]
@@ -185,7 +194,7 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
         warnings += notes_on(order.plan.protocol.script)
     beyond = _beyond_range(order, (lower, upper), cell, ahead, limits)
     chemistry = chemistry_of(cell.entry)
-    measured = _measured(entry, bench)
+    measured = _measured(entry, bench) - ({"residual"} if predicted is None else set())
     if chemistry is not None:
         slowest = max(map(order.poll.of, entry.instruments))
         defaults += chemistry_limits(chemistry, measured, ahead.steps, slowest)
@@ -207,6 +216,7 @@ def resolve(bench: Bench, channel: str, order: Order) -> tuple[Settled | None, l
         protection=Protection((lower, upper), ahead.highest_current or CURRENT_AT_REST),
         open_circuit=OpenCircuitWindow(*window),
         preflight=order.preflight,
+        predicted=predicted,
     )
     problems += beyond
     problems += _too_many_steps(order.plan, ahead)
@@ -478,7 +488,9 @@ def _unmeasured(
     return [
         Problem(
             where=where,
-            message=f"{words} {quantity}, but nothing on channel {entry.name} ({entry.where}) "
+            message=NO_TWIN.format(words=words)
+            if quantity == "residual"
+            else f"{words} {quantity}, but nothing on channel {entry.name} ({entry.where}) "
             f"measures it; write {_MEASURED_BY.get(quantity, _OTHERS)} into "
             f"[channels.{entry.name}]" + (", or take the limit out" if where else ""),
         )

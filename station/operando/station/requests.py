@@ -32,7 +32,9 @@ from operando.station.orders import Order, Settled, cell_of, order_from, resolve
 from operando.station.preflight import calibration
 from operando.station.sheets import limit_info, limit_lines, plan_rows, unsupported_steps
 
-_KEYS = ["protocol", "title", "notes", "parameters", "limits", "record", "poll", "preflight"]
+_KEYS = [
+    "protocol", "title", "notes", "twin", "parameters", "limits", "record", "poll", "preflight",
+]  # fmt: skip
 _TABLES = ("parameters", "limits", "record", "poll", "preflight")
 _LONGEST = 64_000
 """Letters of a recipe that is looked at."""

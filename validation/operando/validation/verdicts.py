@@ -136,7 +136,7 @@ def measure(lab: Lab, target: Target) -> Found | NotYet:
     try:
         return MEASUREMENTS[target.id](lab, target)
     except FAILURES as error:
-        return Found(dict.fromkeys(target.cases, math.nan), Path.NONE, f"failed: {error}")
+        return Found(dict.fromkeys(target.cases, math.nan), f"failed: {error}", Path.NONE)
 
 
 def validate(

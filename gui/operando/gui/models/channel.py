@@ -96,6 +96,7 @@ class ChannelView:
     measured while the circuit is open.
     brief: the reason or else what it does, and what is known of its output, in a few words.
     circuit: that it waits at open circuit, if it does and that was read back.
+    known: of a killed run, until when it is known and how long ago that was.
     age_text: wall time since the newest of them. progress: 0 ... 1.
     elapsed, time_left: laboratory time. output_text: what is known of the output.
     can_...: which buttons can be pressed; a stop can be whenever a run may be under way.
@@ -136,6 +137,9 @@ class ChannelView:
     around: str = ""
     around_short: str = ""
     tools: str = ""
+    known: str = ""
+    can_continue: bool = False
+    can_end_step: bool = False
 
     def is_last(self, quantity: str) -> bool:
         """Whether a reading is the last that there was and says nothing of now.
@@ -156,13 +160,18 @@ class ChannelView:
 
 
 def channel_view(
-    status: ChannelStatus, *, current: bool, speed: float, unseen: float | None = None
+    status: ChannelStatus,
+    *,
+    current: bool,
+    speed: float,
+    unseen: float | None = None,
+    now: float | None = None,
 ) -> ChannelView:
     """What to show of a channel.
 
     current: whether the station is heard; if not, nothing here claims to be the present state.
     speed: laboratory seconds a wall second. unseen: wall s since the station's last sign of life,
-    used when it is not heard; None when not known.
+    used when it is not heard; None when not known. now: Unix time of the station, s.
     """
     under_way = status.state in UNDER_WAY
     aged = _is_older(_age(status), status.stale_after)
@@ -173,7 +182,7 @@ def channel_view(
         state_text=_state_text(status, current=current),
         glyph=GLYPHS[status.state],
         tone=_tone(status, current=current, aged=aged),
-        reason=_reason(status),
+        reason=_reason(status, now),
         voltage=display("voltage").text(_value(status, "voltage")),
         current=current_text(_value(status, "current")),
         pressure=_pressure_text(status),
@@ -198,16 +207,34 @@ def channel_view(
         can_resume=current and status.state in {"paused", "held"} and not status.stopping,
         can_stop=not current or under_way or status.stopping or _output_in_doubt(status),
         can_acknowledge=current and status.attention,
+        can_continue=current and _is_killed(status) and not status.obstacle,
+        can_end_step=current
+        and status.state in {"running", "paused"}
+        and status.step_index > 0
+        and not status.stopping,
         stopping=status.stopping,
         simulated=status.simulated,
         old=_old_quantities(status),
         over=not under_way and bool(status.latest),
-        brief=_brief(status, current=current),
+        brief=_brief(status, current=current, now=now),
         circuit=_circuit(status, current=current),
         around=" · ".join(_around(status, short=False)),
         around_short=" · ".join(_around(status, short=True)),
         tools=" · ".join(tool.name for tool in status.instruments),
+        known=_known(status, now),
     )
+
+
+def _is_killed(status: ChannelStatus) -> bool:
+    return status.state == "killed" and status.died is not None and not status.stopping
+
+
+def _known(status: ChannelStatus, now: float | None) -> str:
+    """Until when a killed run is known. now: Unix time of the station, s."""
+    if not _is_killed(status) or status.died is None:
+        return ""
+    gap = "" if now is None else f", {duration_text(now - status.died)} ago"
+    return f"Known until {clock_text(status.died)}{gap}."
 
 
 def _state_text(status: ChannelStatus, *, current: bool) -> str:
@@ -250,9 +277,13 @@ def _output_text(status: ChannelStatus, *, current: bool) -> str:
     return f"output read back off{when}"
 
 
-def _reason(status: ChannelStatus) -> str:
+def _reason(status: ChannelStatus, now: float | None = None) -> str:
     if status.state in UNDER_WAY:
         return status.reason
+    if known := _known(status, now):
+        why = f"It cannot go on: {status.obstacle}." if status.obstacle else ""
+        reason = f"{status.reason[:1].upper()}{status.reason[1:]}"
+        return " ".join(part for part in (known, why, reason) if part)
     if reason := status.reason.removeprefix("; "):  # of several parts the first may be empty
         return reason
     problems = (tool for tool in status.instruments if tool.problem)
@@ -265,14 +296,16 @@ def _circuit(status: ChannelStatus, *, current: bool) -> str:
     return f"{status.state} at open circuit, output read back off"
 
 
-def _brief(status: ChannelStatus, *, current: bool) -> str:
+def _brief(status: ChannelStatus, *, current: bool, now: float | None) -> str:
     """Each fact once: what a warning says already is not said again."""
     output = _output_text(status, current=current)
     output = "" if output == NOT_VERIFIED else output
     if status.state == "killed":
         look = "Check the instrument." if status.attention else ""
         said = f"{output[:1].upper()}{output[1:]}." if output else ""
-        return " ".join(part for part in ("The station died.", said, look) if part)
+        known = _known(status, now)
+        stays = "It cannot go on." if status.obstacle else ""
+        return " ".join(part for part in ("The station died.", known, stays, said, look) if part)
     circuit = _circuit(status, current=current)
     reason = _reason(status)
     if circuit:

@@ -324,7 +324,9 @@ def is_whole(row: CycleRow) -> bool:
 
 
 def limits_of(status: ChannelStatus | None, detail: RunDetail | None) -> tuple[LimitInfo, ...]:
-    """Limits to draw: those of the record, or of the channel until that is read."""
+    """Limits in force: of a run under way the channel's, else those of the record if it is read."""
+    if status is not None and status.state in UNDER_WAY and status.limits:
+        return status.limits
     if detail is not None and detail.limits:
         return detail.limits
     return status.limits if status is not None else ()

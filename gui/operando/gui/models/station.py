@@ -65,7 +65,11 @@ class StationModel:
         """
         speed = self.snapshot.speed if self.snapshot is not None else 1.0
         return channel_view(
-            self.channels[name], current=self.current(), speed=speed, unseen=self.unseen()
+            self.channels[name],
+            current=self.current(),
+            speed=speed,
+            unseen=self.unseen(),
+            now=None if self.snapshot is None else self.snapshot.now,
         )
 
     def _take(self, snapshot: Snapshot) -> set[str]:

@@ -52,7 +52,7 @@ CAPTIONS = (
 )
 """Of the readouts: quantity, caption while it is measured, and when it is not any more."""
 
-REPLACES = {"pause": "resume", "resume": "pause", "acknowledge": "start"}
+REPLACES = {"pause": "resume", "resume": "pause", "acknowledge": "start", "continue": "pause"}
 """Button that takes the place of another one which was pressed."""
 
 TREND = "voltage"
@@ -71,6 +71,7 @@ class ChannelCard(QFrame):
     resume_requested = pyqtSignal(str)
     stop_requested = pyqtSignal(str)
     acknowledge_requested = pyqtSignal(str)
+    continue_requested = pyqtSignal(str)
 
     def __init__(self, theme: Theme, name: str) -> None:
         super().__init__()
@@ -114,6 +115,8 @@ class ChannelCard(QFrame):
         self._acknowledge = self._button(
             "acknowledge", "Acknowledge", "plain", self.acknowledge_requested
         )
+        self._continue = self._button("continue", "Continue", "accent", self.continue_requested)
+        self._continue.setToolTip("Continue this run")
         self._stop = self._button("stop", "Stop", "stop", self.stop_requested)
         self._compose()
 
@@ -272,6 +275,7 @@ class ChannelCard(QFrame):
             "pause": self._pause,
             "resume": self._resume,
             "acknowledge": self._acknowledge,
+            "continue": self._continue,
             "stop": self._stop,
         }
         shown = can_press(view)
@@ -336,7 +340,7 @@ class ChannelCard(QFrame):
 
         actions = QHBoxLayout()
         actions.setSpacing(SPACE)
-        for made in (self._start, self._resume, self._pause, self._acknowledge):
+        for made in (self._continue, self._start, self._resume, self._pause, self._acknowledge):
             actions.addWidget(made)
         actions.addStretch(1)
         actions.addWidget(self._stop)
@@ -383,6 +387,8 @@ def can_press(view: ChannelView) -> frozenset[str]:
         "pause": view.can_pause,
         "resume": view.can_resume,
         "acknowledge": view.can_acknowledge,
+        "continue": view.can_continue,
+        "end_step": view.can_end_step,
         "stop": view.can_stop or view.stopping,
     }
     return frozenset(word for word, may in can.items() if may)

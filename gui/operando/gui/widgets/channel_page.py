@@ -14,11 +14,9 @@ from PyQt6.QtGui import QHideEvent, QShowEvent
 from PyQt6.QtWidgets import (
     QButtonGroup,
     QFileDialog,
-    QFrame,
     QHBoxLayout,
     QLabel,
     QPushButton,
-    QSizePolicy,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -47,9 +45,11 @@ from operando.gui.widgets.export import (
     save,
     write_data,
 )
+from operando.gui.widgets.limits_in_force import LimitsInForce
 from operando.gui.widgets.loop_plot import LoopPlot
 from operando.gui.widgets.notices import Saying
-from operando.gui.widgets.page_head import PageHead
+from operando.gui.widgets.page_head import COMMANDS, PageHead
+from operando.gui.widgets.panels import choose, panel
 from operando.gui.widgets.plot_style import time_text
 from operando.gui.widgets.records_page import start_text
 from operando.gui.widgets.steps_table import InstrumentsTable, JournalTable, StepsTable
@@ -67,7 +67,8 @@ SPANS = (("All", ALL), ("Last hour", HOUR), ("Last 10 min", 10 * MINUTE))
 
 
 class ChannelPage(QWidget):
-    """Everything about one channel and its run. Signals carry the channel's name.
+    """Everything about one channel and its run. Signals carry the channel's name; that of a limit
+    its name and the condition at which it is to act too.
 
     It asks the station for curves, loops and tables by itself while it is visible; rows and
     states are given to it.
@@ -79,6 +80,9 @@ class ChannelPage(QWidget):
     resume_requested = pyqtSignal(str)
     stop_requested = pyqtSignal(str)
     acknowledge_requested = pyqtSignal(str)
+    continue_requested = pyqtSignal(str)
+    end_step_requested = pyqtSignal(str)
+    limit_requested = pyqtSignal(str, str, str)
 
     def __init__(self, link: StationLink, theme: Theme) -> None:
         super().__init__()
@@ -95,7 +99,7 @@ class ChannelPage(QWidget):
         self.run = RunModel(link, self._learned)
         self.head = PageHead(theme)
         self.head.back.connect(self.back)
-        for word in ("start", "pause", "resume", "stop", "acknowledge"):
+        for word, _, _ in COMMANDS:
             self.head.button(word).clicked.connect(partial(self._request, word))
         self.plots = TimePlots(link, theme)
         self.plots.moved.connect(self._show_following)
@@ -104,6 +108,8 @@ class ChannelPage(QWidget):
         self.cycles = CyclePlot(theme)
         self.steps = StepsTable(theme)
         self.journal = JournalTable(theme)
+        self.limits = LimitsInForce(theme)
+        self.limits.asked.connect(self._change_limit)
         self.instruments = InstrumentsTable(theme)
         self._note = Saying(theme, "muted", size=SMALL)
         self._note.setObjectName("page-note")
@@ -204,6 +210,7 @@ class ChannelPage(QWidget):
             self.cycles,
             self.steps,
             self.journal,
+            self.limits,
             self.instruments,
             self._note,
         ):
@@ -292,7 +299,7 @@ class ChannelPage(QWidget):
         self.plots.show_run(run, quantities or PLOTTED[:2] if run is not None else (), live=live)
         self.loops.set_mass(None)
         self.cycles.set_mass(None)
-        _choose(self._specific, False)
+        choose(self._specific, False)
         self._specific.setEnabled(False)
         self.loops.set_loops(())
         self.cycles.set_cycles(())
@@ -371,6 +378,8 @@ class ChannelPage(QWidget):
         if quantities and self.shown_run is not None:
             self.plots.want(quantities)
         self.plots.set_limits(limits)
+        can = self._past is None and self._current and self._live()
+        self.limits.show_limits(limits, can_change=can)
 
     def _show_readings(self) -> None:
         """Fill the head of a past record."""
@@ -402,8 +411,11 @@ class ChannelPage(QWidget):
         if self._past is None and self.channel:
             signal.emit(self.channel)
 
+    def _change_limit(self, name: str, when: str) -> None:
+        self.limit_requested.emit(self.channel, name, when)
+
     def _use_mass(self, specific: bool) -> None:
-        _choose(self._specific, specific)
+        choose(self._specific, specific)
         mass = self.run.active_mass if specific else None
         self.loops.set_mass(mass)
         self.cycles.set_mass(mass)
@@ -418,7 +430,7 @@ class ChannelPage(QWidget):
     def _show_following(self) -> None:
         span = self.plots.viewport.span
         for (_, known), made in zip(SPANS, self._spans, strict=True):
-            _choose(made, span == known)
+            choose(made, span == known)
         self._free.setVisible(span is None)
 
     def _caption(self) -> Caption:
@@ -504,7 +516,7 @@ class ChannelPage(QWidget):
         empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         empty.setObjectName("page-empty")
         self._empty = empty
-        left = _panel(tools, self.plots, empty)
+        left = panel(tools, self.plots, empty)
 
         capacity = QHBoxLayout()
         capacity.addWidget(label("Voltage against capacity", "muted", size=SMALL + 1))
@@ -514,11 +526,11 @@ class ChannelPage(QWidget):
         self._specific.setAccessibleName("Capacity per gram of active material")
         self._specific.toggled.connect(self._use_mass)
         capacity.addWidget(self._specific)
-        top = _panel(capacity, self.loops)
+        top = panel(capacity, self.loops)
 
         by_cycle = QHBoxLayout()
         by_cycle.addWidget(label("Capacity and efficiency by cycle", "muted", size=SMALL + 1))
-        middle = _panel(by_cycle, self.cycles)
+        middle = panel(by_cycle, self.cycles)
 
         tabs = QTabWidget()
         tabs.setObjectName("page-tabs")
@@ -529,9 +541,10 @@ class ChannelPage(QWidget):
             bar.setDrawBase(False)
         tabs.addTab(self.steps, "Steps")
         tabs.addTab(self.journal, "Journal")
+        tabs.addTab(self.limits, "Limits")
         tabs.addTab(self.instruments, "Instruments")
         self._tabs = tabs
-        bottom = _panel(None, tabs)
+        bottom = panel(None, tabs)
 
         right = QVBoxLayout()
         right.setSpacing(SPACE)
@@ -550,7 +563,7 @@ class ChannelPage(QWidget):
         self._show_following()
 
     def _show_around(self, shown: bool) -> None:
-        _choose(self._around, shown)
+        choose(self._around, shown)
         self._arrange_plots()
 
     def _follow(self, span: float, checked: bool = True) -> None:
@@ -572,27 +585,3 @@ class _Saying:
         elif isinstance(error, Exception):
             self._page.say(f"not saved: {error}", "bad")
         return isinstance(error, Exception)
-
-
-def _choose(made: QPushButton, chosen: bool) -> None:
-    """Show a button as the chosen one of several."""
-    made.setChecked(chosen)
-    made.setProperty("kind", "plain" if chosen else "quiet")
-    style = made.style()
-    if style is not None:
-        style.unpolish(made)
-        style.polish(made)
-
-
-def _panel(head: QHBoxLayout | None, *bodies: QWidget) -> QFrame:
-    panel = QFrame()
-    panel.setProperty("panel", True)
-    column = QVBoxLayout(panel)
-    column.setContentsMargins(SPACE, SPACE, SPACE, SPACE)
-    column.setSpacing(SPACE // 2)
-    if head is not None:
-        column.addLayout(head)
-    for body in bodies:
-        column.addWidget(body, 1)
-    panel.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
-    return panel

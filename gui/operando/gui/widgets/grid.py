@@ -125,6 +125,7 @@ class GridPage(QWidget):
     resume_requested = pyqtSignal(str)
     stop_requested = pyqtSignal(str)
     acknowledge_requested = pyqtSignal(str)
+    continue_requested = pyqtSignal(str)
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -209,6 +210,7 @@ class GridPage(QWidget):
         card.resume_requested.connect(self.resume_requested)
         card.stop_requested.connect(self.stop_requested)
         card.acknowledge_requested.connect(self.acknowledge_requested)
+        card.continue_requested.connect(self.continue_requested)
         card.show()
         return card
 

@@ -32,8 +32,10 @@ READOUTS = (
 )
 
 COMMANDS: tuple[tuple[str, str, Kind], ...] = (
+    ("continue", "Continue this run", "accent"),
     ("start", "Start…", "accent"),
     ("resume", "Resume", "accent"),
+    ("end_step", "End step…", "plain"),
     ("pause", "Pause", "plain"),
     ("acknowledge", "Acknowledge", "plain"),
     ("stop", "Stop", "danger"),
@@ -106,13 +108,13 @@ class PageHead(QFrame):
         self._reason.setObjectName("page-reason")
         self._buttons: dict[str, QPushButton] = {}
         for word, text, kind in COMMANDS:
-            made = button(text, kind, f"page-{word}")
+            made = button(text, kind, f"page-{word.replace('_', '-')}")
             made.setAccessibleName(text.rstrip("…"))
             self._buttons[word] = made
         self._compose()
 
     def button(self, word: str) -> QPushButton:
-        """The button of a command: start, pause, resume, stop, acknowledge."""
+        """The button of a command, see `COMMANDS`."""
         return self._buttons[word]
 
     def set_commands(self, shown: bool) -> None:

@@ -42,6 +42,7 @@ def _base(theme: Theme) -> str:
     return f"""
 QMainWindow, QDialog, QStackedWidget, #page {{ background: {theme.background}; }}
 QWidget {{ color: {theme.text}; }}
+QTabWidget > QStackedWidget {{ background: transparent; }}
 QLabel {{ background: transparent; }}
 {roles}
 QToolTip {{

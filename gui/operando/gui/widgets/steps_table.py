@@ -16,8 +16,9 @@ from operando.gui.models.traces import Stretch
 from operando.gui.models.units import duration_text
 from operando.gui.theme import SMALL, SPACE, Theme
 from operando.gui.widgets.style import font
+from operando.instruments.words import condition_text_words
 from operando.records import INTERRUPTIONS
-from operando.station.client import InstrumentInfo, JournalLine, Reading, StepInfo
+from operando.station.client import InstrumentInfo, JournalLine, LimitInfo, Reading, StepInfo
 
 ROW = 3 * SPACE
 """Height of a row, px."""
@@ -336,6 +337,29 @@ class JournalTable(_Table):
         """Show in another appearance."""
         self._theme = theme
         self.show_journal(self._lines)
+
+
+class LimitsTable(_Table):
+    """The limits of a run: what each is called, at what it acts, what it does then."""
+
+    HEADS = ("Limit", "Action", "Acts at")
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__(self.HEADS, (120, 56, 150), (), theme)
+        self.setObjectName("limits")
+        self.setAccessibleName("Limits of the run")
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+
+    def show_limits(self, limits: Sequence[LimitInfo]) -> None:
+        """Show these."""
+        rows: list[tuple[str, ...]] = [
+            (limit.name, limit.action, condition_text_words(limit.when)) for limit in limits
+        ]
+        self._put(rows, [None] * len(rows))
+
+    def set_theme(self, theme: Theme) -> None:
+        """Show in another appearance."""
+        self._theme = theme
 
 
 class InstrumentsTable(_Table):

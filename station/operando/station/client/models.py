@@ -194,6 +194,7 @@ class RunRequest(_Model):
     protocol: str = ""
     title: str = ""
     notes: str = ""
+    twin: str = ""
     parameters: Mapping[str, object] = Field(default_factory=dict)
     limits: Mapping[str, Mapping[str, object]] = Field(default_factory=dict)
     record: Mapping[str, object] = Field(default_factory=dict)
