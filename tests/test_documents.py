@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs/tutorials/first-run.md"
 RUN_A_PROTOCOL = ROOT / "docs/how-to/run-a-protocol.md"
+RECOVER = ROOT / "docs/how-to/recover-after-a-crash.md"
 VERIFY, EXPORT = ["records", "verify"], ["records", "export"]
 FOR_THE_MAINTAINERS = {"--draws", "--seed", "--page"}
 """Options of `operando validate` that the page of its table tells, and `--help`."""
@@ -144,6 +145,28 @@ def test_every_command_and_option_that_a_document_shows_exists(
         text = helps(tuple(words[:depth]))
         for option in (word for word in words if word.startswith("--")):
             assert option in text, (words, option)
+
+
+def test_every_command_of_the_page_about_crashes_exists(
+    helps: Callable[[tuple[str, ...]], str],
+) -> None:
+    shown = commands(RECOVER)
+    assert {"resume", "records"} == {words[0] for words in shown}
+    for words in shown:
+        text = helps(tuple(words[: 2 if words[0] == "records" else 1]))
+        assert all(option in text for option in words if option.startswith("--"))
+
+
+def test_the_refusals_of_the_page_about_crashes_are_those_of_the_program() -> None:
+    page = RECOVER.read_text(encoding="utf-8").partition("## 5.")[2]
+    cells = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    told = [words for cell in cells for words in re.findall(r"`([^`]+)`", cell)]
+    assert len(told) > 10
+    folders = (ROOT / "station/operando/station", ROOT / "protocols/operando/protocols")
+    modules = (path for folder in folders for path in folder.glob("re*.py"))
+    source = " ".join(path.read_text(encoding="utf-8") for path in modules)
+    source = re.sub(r'"\s+f?"', "", source)  # a text goes on in the next line
+    assert [words for words in told if words not in source] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names)

@@ -271,6 +271,9 @@ def tell(scene: Scene, chance: random.Random, folder: Path) -> tuple[int, float,
             assert Record.open(record).state == "killed"
             lab.now += 10 ** chance.uniform(-1.0, 2.7)
             lab.resume(record, scene.order)
+            if lab.refused():  # nothing was written; a person tries again
+                lab.now += 60.0
+                lab.resume(record, scene.order)
         run = lab.end()
         assert run.result.state is RunState.COMPLETED, run.result.reason
         assert run.result.safe

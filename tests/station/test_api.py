@@ -176,6 +176,18 @@ def test_ids_of_starts_and_runs_reach_the_desk_as_they_are(
     ]  # fmt: skip
 
 
+def test_edits_reach_the_desk_with_who_asked(station: Served) -> None:
+    with StationClient(station.url, TOKEN, name="night shift") as client:
+        assert client.end_step("A1", 3).ok
+        assert client.change_limit("A1", "over / voltage (default)", "voltage > 4.3 V").ok
+        assert client.go_on("A1", "run1").run == "run1"
+    assert station.desk.asked == [
+        ("end_step", "A1", "3", "night shift"),
+        ("change_limit", "A1", "over / voltage (default)", "voltage > 4.3 V", "night shift"),
+        ("go_on", "A1", "run1"),
+    ]
+
+
 def test_shutting_down_is_answered_before_it_happens(
     client: StationClient, station: Served
 ) -> None:
@@ -261,6 +273,9 @@ MODELS = {
     ("post", "/api/channels/{channel}/resume"): "Done",
     ("post", "/api/channels/{channel}/abort"): "Done",
     ("post", "/api/channels/{channel}/acknowledge"): "Done",
+    ("post", "/api/channels/{channel}/end-step"): "Done",
+    ("post", "/api/channels/{channel}/limits/{name}"): "Done",
+    ("post", "/api/channels/{channel}/continue"): "Started",
     ("post", "/api/stop"): "Done",
     ("post", "/api/shutdown"): "Done",
 }

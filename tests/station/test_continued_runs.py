@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 from lab import RunProcess, simulated, summary, wait_until, write_bench, write_recipe
+from operando.instruments.errors import BadInputError
+from operando.instruments.recipe import load_recipe
 from operando.instruments.recorder import Entry
+from operando.protocols import cccv
 from operando.records import Record, verify
+from operando.station import open_bench
 from operando.station.client import RefusedError, RunRequest, StationClient, StationProcess
 from operando.station.simulate import SimulatedProcess
 
@@ -170,6 +174,24 @@ def test_a_run_of_a_killed_command_goes_on_with_resume(lab: Lab) -> None:
     again = lab.resume(record)
     assert again.returncode == 2
     assert "ended completed" in again.stderr
+
+
+def test_a_script_goes_on_with_a_killed_run(lab: Lab) -> None:
+    recipe = write_recipe(lab.folder, CYCLE, interval="2 s")
+    with RunProcess(recipe, lab.bench, lab.output) as run:
+        record = run.folder()
+        lab.charges_until(record)
+        run.signal(signal.SIGKILL)
+        lab.is_off()
+    begun = load_recipe(recipe)
+    plan = cccv(**begun.parameters)
+    with open_bench(lab.bench) as bench:
+        with pytest.raises(BadInputError, match="step 1 of the journal"):
+            bench["A1"].resume(cccv(**(dict(begun.parameters) | {"charge_rate": "C/2"})), record)
+        found = bench["A1"].resume(plan, record, recording=begun.record, poll=begun.poll)
+    lab.went_on(found.folder)
+    (limit,) = (one for one in found.manifest["limits"] if one == "over_current")  # type: ignore[union-attr]
+    assert limit == "over_current"
 
 
 def test_a_run_that_dies_twice_is_latched_twice_and_goes_on_from_a_script_file(lab: Lab) -> None:

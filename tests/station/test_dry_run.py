@@ -35,8 +35,9 @@ from operando.station.client import (
     StationClient,
     margin_words,
 )
-from operando.station.dry_run import predict, predicted_voltage
+from operando.station.dry_run import predict
 from operando.station.engine import Engine, Order, Run, order_from
+from operando.station.predicted import predicted_voltage
 from operando.station.print_prediction import moment_words, print_prediction
 from operando.station.requests import check_request
 from operando.station.twin import twin_of

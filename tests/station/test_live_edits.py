@@ -133,7 +133,7 @@ def test_a_changed_limit_is_in_force_in_a_run_that_goes_on_after_a_crash(tmp_pat
         async def change() -> None:
             await runner.change_limit(name, stricter, "the test")
 
-        lab._loop.run_until_complete(change())  # type: ignore[union-attr]
+        lab._loop.run_until_complete(change())
         record = lab.record
         lab.drop()
         lab.now += 20.0

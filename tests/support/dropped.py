@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import gc
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 
 from operando.instruments.bench import Bench
 from operando.instruments.clock import Clock, VirtualTimeLoop
+from operando.instruments.errors import WrongInstrumentError
 from operando.instruments.wires import MemoryWire, Switchboard
 from operando.station.assembly import simulation_of
 from operando.station.engine import Engine, Order, Run
@@ -108,7 +107,7 @@ class Mortal:
     began: list[float] = field(default_factory=list)
     _engine: Engine | None = None
     _loop: _Loop = field(default_factory=_Loop)
-    _dead: list[tuple[_Loop, set[asyncio.Task[Any]]]] = field(default_factory=list)
+    _dead: list[_Loop] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         async def build() -> None:
@@ -122,13 +121,8 @@ class Mortal:
         """Bury the dead: nothing of theirs is carried out any more."""
         if self._engine is not None:
             self.drop()
-        self._dead.append((self._loop, asyncio.all_tasks(self._loop)))
-        with warnings.catch_warnings():
-            # What they would do on their way out is not done.
-            warnings.simplefilter("ignore")
-            while self._dead:
-                _bury(*self._dead.pop())
-            gc.collect()
+        for loop in (*self._dead, self._loop):
+            _bury(loop)
 
     @property
     def now(self) -> float:
@@ -175,6 +169,17 @@ class Mortal:
         self._loop.run_until_complete(wait())
         return self._run.done()
 
+    def refused(self, within: float = 60.0) -> bool:
+        """Whether the program gives up within a time (s) because an instrument is busy."""
+        while not self.recording and within > 0.0:
+            if self.live(0.5):
+                if not isinstance(self._run.exception(), WrongInstrumentError):
+                    return False
+                self._engine = None
+                return True
+            within -= 0.5
+        return False
+
     @property
     def record(self) -> Path:
         """Folder of the record of the run under way."""
@@ -202,13 +207,15 @@ class Mortal:
                 recorder._lock._descriptor = -1
                 recorder._refusing = RuntimeError("dead")
         dead, self._loop = self._loop, _Loop()
-        self._dead.append((dead, asyncio.all_tasks(dead)))
+        self._dead.append(dead)
         self._loop.take_the_bench_from(dead)
         for wire in _wires_of(engine):
             line, wire._line = wire._line, None
             if line is not None and line.alive:
                 line.alive = False
                 self._loop.call_soon(wire._peer.disconnected, line, self.now)
+        assert engine._switchboard is not None
+        engine._switchboard._peers.clear()
         self._loop.run_until_complete(asyncio.sleep(0))
 
     def end(self) -> Run:
@@ -220,30 +227,15 @@ class Mortal:
             self._engine = None
 
 
-def _bury(loop: _Loop, tasks: set[asyncio.Task[Any]]) -> None:
-    """Let the tasks of a dead loop come to an end without doing anything more."""
-    for task in tasks:
-        _close(task.get_coro())
-    while left := asyncio.all_tasks(loop):
-        for task in left:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+def _bury(loop: _Loop) -> None:
+    """Let the tasks of a dead program come to an end; there is nothing that they could reach."""
+    while tasks := asyncio.all_tasks(loop):
+        for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        tasks |= left
-    for task in tasks:
-        _ = task.cancelled() or task.exception()
+        loop.run_until_complete(asyncio.wait(tasks, timeout=3600.0))
+        for task in tasks:
+            _ = task.done() and (task.cancelled() or task.exception())
     loop.close()
-
-
-def _close(coroutine: Any) -> None:
-    """Close a coroutine, also one that waits for more on its way out."""
-    for _ in range(100):
-        try:
-            coroutine.close()
-        except BaseException as error:
-            if "ignored GeneratorExit" in str(error):
-                continue
-        return
 
 
 def _wires_of(engine: Engine) -> list[Any]:

@@ -1,4 +1,4 @@
-"""How spectra, titrations and ramps of other cells are read."""
+"""How spectra and titrations of other cells are read off the model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from operando.validation.other_cells import (
-    NoPresetError,
-    lithium,
     power_of,
     resistance_of,
-    shorted,
     spectrum_frequencies,
 )
 
@@ -52,27 +49,3 @@ def test_an_exponent_is_found_with_offset_and_factor_free(exponent: float) -> No
 
 def test_four_points_give_no_exponent() -> None:
     assert math.isnan(power_of(np.arange(1.0, 5.0), np.arange(1.0, 5.0)))
-
-
-class FallingCell:
-    """A cell whose voltage rises to a top and falls from there."""
-
-    def __init__(self, fall: float) -> None:
-        self.fall = fall
-
-    def terminal(self, now: float):  # type: ignore[no-untyped-def]
-        """Voltage 1 V, less the fall after half an hour."""
-        from operando.simulators.cell import Regulation, Terminal
-
-        voltage = 1.0 if now < 1800.0 else 1.0 - self.fall
-        return Terminal(-voltage, -1e-3, Regulation.CURRENT)
-
-
-@pytest.mark.parametrize(("fall", "short"), [(0.0, False), (0.04, False), (0.06, True)])
-def test_a_fall_of_the_voltage_by_five_per_cent_is_a_short(fall: float, short: bool) -> None:
-    assert shorted(FallingCell(fall), 0.0, 3600.0) is short  # type: ignore[arg-type]
-
-
-def test_a_preset_that_does_not_exist_is_named() -> None:
-    with pytest.raises(NoPresetError, match="li-unobtainium"):
-        lithium("li-unobtainium")

@@ -16,7 +16,8 @@ from operando.simulators.cell import CellParameters, Provenance, load_preset
 from operando.station import cli as station_cli
 from operando.validation import cli
 from operando.validation.direct import DirectCell, first_cycle
-from operando.validation.lab import FIRST_CYCLE, Lab
+from operando.validation.experiments import FIRST_CYCLE
+from operando.validation.lab import Lab
 from operando.validation.prior import BUNDLES, drawn, intervals
 from operando.validation.published import Role
 

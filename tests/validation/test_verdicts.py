@@ -11,8 +11,8 @@ import pytest
 
 from operando.instruments.errors import BadInputError, OperandoError
 from operando.validation.lab import Lab
-from operando.validation.measurements import MEASUREMENTS, Found, NotYet
-from operando.validation.measurements import Path as Way
+from operando.validation.measurements import MEASUREMENTS
+from operando.validation.outcomes import Found, NotYet
 from operando.validation.prior import Interval
 from operando.validation.published import Role, Source, Target, Tolerance
 from operando.validation.report import (
@@ -54,11 +54,11 @@ def orderings(met: int, missed: int) -> list[Row]:
     """Rows of orderings that were met and missed."""
     right, wrong = {"caec": 3.0, "lno": 2.0, "bare": 1.0}, {"caec": 1.0, "lno": 2.0, "bare": 3.0}
     found = [right] * met + [wrong] * missed
-    return [row for values in found for row in judge(ORDER, Found(values, Way.DIRECT))]
+    return [row for values in found for row in judge(ORDER, Found(values))]
 
 
 def test_a_value_is_judged_case_by_case() -> None:
-    met, missed = judge(CAPACITY, Found({"caec": 203.9, "lno": 180.0}, Way.INSTRUMENTS))
+    met, missed = judge(CAPACITY, Found({"caec": 203.9, "lno": 180.0}))
     assert (met.case, met.verdict) == ("caec", Verdict.MET)
     assert (missed.case, missed.verdict) == ("lno", Verdict.MISSED)
     assert missed.deviation == pytest.approx(-10.0)
@@ -73,11 +73,11 @@ def test_what_cannot_be_measured_yet_is_a_row_with_its_reason() -> None:
 
 def test_a_measurement_that_leaves_a_case_out_is_a_defect() -> None:
     with pytest.raises(ValueError, match="lno"):
-        judge(CAPACITY, Found({"caec": 200.0}, Way.DIRECT))
+        judge(CAPACITY, Found({"caec": 200.0}))
 
 
 def test_a_value_that_is_not_a_number_is_a_miss() -> None:
-    rows = judge(CAPACITY, Found({"caec": math.nan, "lno": 190.0}, Way.DIRECT))
+    rows = judge(CAPACITY, Found({"caec": math.nan, "lno": 190.0}))
     assert [row.verdict for row in rows] == [Verdict.MISSED, Verdict.MET]
 
 
@@ -110,7 +110,7 @@ def test_nine_of_ten_measured_orderings_must_hold(met: int, missed: int, good: b
 
 
 def test_a_calibrated_miss_is_not_acceptable_and_a_held_out_one_is() -> None:
-    far = Found({"caec": 100.0, "lno": 100.0}, Way.DIRECT)
+    far = Found({"caec": 100.0, "lno": 100.0})
     assert not acceptable(judge(CAPACITY, far))
     held_out = judge(replace(CAPACITY, role=Role.HELD_OUT), far)
     assert tally(held_out, Role.HELD_OUT).missed == 2
@@ -131,7 +131,7 @@ def test_a_cell_that_fails_is_a_miss_with_the_reason(
 
 def test_an_interval_says_whether_it_holds_what_was_published() -> None:
     held_out = replace(CAPACITY, role=Role.HELD_OUT)
-    found = Found({"caec": 203.0, "lno": 180.0}, Way.INSTRUMENTS)
+    found = Found({"caec": 203.0, "lno": 180.0})
     predicted = {"caec": Interval(198.0, 210.0, 20, 0), "lno": Interval(178.0, 182.0, 20, 3)}
     inside, outside = judge(held_out, found, predicted)
     assert inside.predicted is True
@@ -145,7 +145,7 @@ def test_a_published_bound_is_predicted_where_the_interval_reaches_above_it() ->
     bound = replace(
         CAPACITY, role=Role.HELD_OUT, published={"caec": 99.5}, tolerance=Tolerance(at_least=True)
     )
-    (row,) = judge(bound, Found({"caec": 99.7}, Way.DIRECT), {"caec": Interval(99.6, 99.8, 20, 0)})
+    (row,) = judge(bound, Found({"caec": 99.7}), {"caec": Interval(99.6, 99.8, 20, 0)})
     assert row.predicted is True
     assert "≥ 99.5" in cells(row)
 
@@ -155,8 +155,8 @@ def test_orderings_are_counted_apart_by_whether_they_had_missed_before() -> None
     seen = replace(ORDER, id="V-3", seen="a mechanism was added")
     rows = [
         *orderings(met=3, missed=1),
-        *judge(seen, Found(right, Way.DIRECT)),
-        *judge(seen, Found(wrong, Way.DIRECT)),
+        *judge(seen, Found(right)),
+        *judge(seen, Found(wrong)),
         *judge(seen, NotYet("later")),
     ]
     (line,) = summary(rows)
@@ -169,7 +169,7 @@ def test_orderings_are_counted_apart_by_whether_they_had_missed_before() -> None
 
 def test_a_row_that_had_missed_says_what_was_changed_then() -> None:
     seen = replace(ORDER, seen="a mechanism was added")
-    text = markdown(judge(seen, Found({"caec": 3.0, "lno": 2.0, "bare": 1.0}, Way.DIRECT)), HOW)
+    text = markdown(judge(seen, Found({"caec": 3.0, "lno": 2.0, "bare": 1.0})), HOW)
     assert "* missed before the model was changed: a mechanism was added" in text
 
 
@@ -177,14 +177,17 @@ def test_a_row_that_had_missed_says_what_was_changed_then() -> None:
 def test_a_row_has_a_text_for_every_column(role: Role) -> None:
     target = replace(ORDER if role is Role.ORDERING else CAPACITY, role=role)
     values = {"caec": 3.0, "lno": 2.0, "bare": 1.0}
-    for row in judge(target, Found(values, Way.DIRECT)) + judge(target, NotYet("later")):
+    for row in judge(target, Found(values)) + judge(target, NotYet("later")):
         assert len(cells(row)) == len(columns(role))
 
 
 def test_markdown_prints_misses_and_reasons() -> None:
-    rows = judge(CAPACITY, Found({"caec": 150.0, "lno": 190.0}, Way.DIRECT, "by hand"))
+    rows = judge(CAPACITY, Found({"caec": 150.0, "lno": 190.0}, "by hand"))
     text = markdown([*rows, *judge(ORDER, NotYet("no preset yet"))], HOW)
-    assert "| V-1 | capacity, mAh/g | caec | 200 ± 2 % | 150 | -25.0 % | missed | direct |" in text
+    assert (
+        "| V-1 | capacity, mAh/g | caec | 200 ± 2 % | 150 | -25.0 % | missed | instruments |"
+        in text
+    )
     assert "NOT YET: no preset yet" in text
     assert "Kim et al., section 3.3" in text
 
@@ -192,10 +195,10 @@ def test_markdown_prints_misses_and_reasons() -> None:
 def test_json_has_its_schema_and_no_number_that_json_lacks() -> None:
     held_out = replace(CAPACITY, role=Role.HELD_OUT)
     rows = [
-        *judge(CAPACITY, Found({"caec": math.nan, "lno": 190.0}, Way.DIRECT)),
+        *judge(CAPACITY, Found({"caec": math.nan, "lno": 190.0})),
         *judge(
             held_out,
-            Found({"caec": 200.0, "lno": 190.0}, Way.INSTRUMENTS),
+            Found({"caec": 200.0, "lno": 190.0}),
             {"caec": Interval(math.nan, math.nan, 4, 4)},
         ),
         *orderings(1, 0),

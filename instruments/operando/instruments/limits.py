@@ -108,11 +108,12 @@ class _Watch:
 
     __slots__ = (
         "acted", "evaluator", "latched", "limit", "names", "sensors", "since", "stale_acted",
-        "stale_since",
+        "stale_since", "started",
     )  # fmt: skip
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: Limit, started: float) -> None:
         self.limit = limit
+        self.started = started
         self.evaluator = limit.when.evaluator(patient=True)
         self.names = limit.when.quantities
         self.sensors = tuple(limit.sensors)
@@ -136,8 +137,7 @@ class LimitMonitor:
     """
 
     def __init__(self, limits: Iterable[Limit], *, started: float = 0.0) -> None:
-        self._watches = [_Watch(limit) for limit in limits]
-        self._started = started
+        self._watches = [_Watch(limit, started) for limit in limits]
         self._values: Mapping[str, float] = {}
 
     @property
@@ -178,7 +178,7 @@ class LimitMonitor:
             if watch.limit.name == limit.name:
                 if watch.latched:
                     raise BadInputError(f'limit "{limit.name}" has tripped; it is not changed now')
-                self._watches[place] = _Watch(limit)
+                self._watches[place] = _Watch(limit, watch.started)
                 return watch.limit
         known = ", ".join(one.name for one in self.limits) or "none"
         raise BadInputError(f'there is no limit "{limit.name}"; there are: {known}')
@@ -214,12 +214,11 @@ class LimitMonitor:
         excused: names of limits that need no reading now, because the instrument enforces them.
         """
         fired: list[Firing] = []
-        longest = time - self._started
         for watch in self._watches:
             limit = watch.limit
             if watch.since is not None and not watch.acted and time - watch.since >= limit.grace:
                 self._act(watch, Cause.CONDITION, watch.since, time, fired)
-            age = 0.0
+            age, longest = 0.0, time - watch.started
             for name in watch.sensors:
                 own = ages.get(name, math.inf)
                 # A NaN age is no age at all. Nothing can be older than the watch itself.
@@ -248,11 +247,15 @@ class LimitMonitor:
             f'limit "{name}" has not tripped; latched: {", ".join(self.latched) or "none"}'
         )
 
-    def reset(self, started: float) -> None:
-        """Restart windows, timers and graces, as after a pause. Latched trips stay latched."""
-        self._started = started
+    def reset(self, started: float, names: Collection[str] | None = None) -> None:
+        """Restart windows, timers and graces, as after a pause. Latched trips stay latched.
+
+        names: of the limits for which to do so; all if None.
+        """
         for watch in self._watches:
-            watch.forget()
+            if names is None or watch.limit.name in names:
+                watch.started = started
+                watch.forget()
 
     def _act(
         self, watch: _Watch, cause: Cause, since: float, time: float, fired: list[Firing]

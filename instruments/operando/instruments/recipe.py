@@ -150,14 +150,8 @@ def parse_recipe(source: str, path: Path) -> Recipe:
 
 
 def _recipe(document: TomlDocument) -> Recipe:
-    root = Section(
-        document,
-        (),
-        (
-            "protocol", "title", "notes", "twin", "parameters", "limits", "record", "poll",
-            "preflight",
-        ),  # fmt: skip
-    )
+    tables = ("parameters", "limits", "record", "poll", "preflight")
+    root = Section(document, (), ("protocol", "title", "notes", "twin", *tables))
     if not root.text("protocol"):
         raise root.missing("protocol", 'protocol = "cccv"')
     limits = parse_limits(

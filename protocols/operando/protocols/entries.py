@@ -91,6 +91,8 @@ def firing_entry(firing: Firing) -> dict[str, JSON]:
 
 
 PROGRAM_DIED = "no reading: the program that ran this died, and the run was resumed"
+UNSEEN = "what passed unseen is to be downloaded"
+"""What a note tells of a stretch of a step on board that is a gap if the step's rows never come."""
 STOOD_STILL = "no reading: this process or its computer stood still"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
@@ -53,6 +54,7 @@ class LimitWatch:
             limit.name for limit in settings.limits if limit.when.quantities <= ELECTRICAL
         )
         self._unread = False
+        self._unread_until = -math.inf
         self.on_board = False
 
     @property
@@ -61,10 +63,13 @@ class LimitWatch:
         return self._limits.limits
 
     def unread(self, quiet: bool) -> None:
-        """Excuse electrical limits while a spectrum is measured, in which no voltage is read."""
+        """Excuse electrical quantities while a spectrum is measured, in which none is read.
+
+        What else is watched is read meanwhile, and acts.
+        """
         if self._unread and not quiet:
-            self.reset()
-        self._unread = quiet
+            self._limits.reset(self._clock.now() - self._tally.start, self._electrical)
+        self._unread, self._unread_until = quiet, self._clock.now()
 
     def change(self, name: str, when: Condition) -> tuple[str, str]:
         """Let a limit act at another condition on the same quantities; both as text.
@@ -122,8 +127,10 @@ class LimitWatch:
             if is_running():
                 now, tally = self._clock.now(), self._tally
                 excused = self._enforced_on_board if self.on_board else frozenset()
-                excused |= self._electrical if self._unread else frozenset()
-                self._act(self._limits.check_stale(now - tally.start, tally.ages(now), excused))
+                ages = tally.ages(now)
+                waited = 0.0 if self._unread else now - self._unread_until
+                ages |= {name: min(age, waited) for name, age in ages.items() if name in ELECTRICAL}
+                self._act(self._limits.check_stale(now - tally.start, ages, excused))
             await self.journal()
 
     async def journal(self) -> None:

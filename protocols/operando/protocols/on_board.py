@@ -18,10 +18,10 @@ from operando.instruments.recorder import JSON, Entry
 from operando.instruments.roles import Potentiostat
 from operando.instruments.samples import Reading, Status
 from operando.protocols.actuator_steps import ActuatorStep
-from operando.protocols.entries import gap_entry
+from operando.protocols.entries import UNSEEN, gap_entry
 from operando.protocols.protocol import Outcome
 from operando.protocols.run import RunSettings, current_bound
-from operando.protocols.steps import Rest, Step
+from operando.protocols.steps import Impedance, Rest, Step, VoltageSweep
 from operando.protocols.tally import Tally
 
 OUT_OF_SIGHT: Final = 300.0
@@ -180,15 +180,23 @@ class OnBoard:
                 raise
             return None
         if self._blind:
-            self._see_again(progress.reading.time)
+            await self._see_again(progress.reading.time)
         self._seen = progress.reading.time
         return progress
 
-    def _see_again(self, now: float) -> None:
+    async def _see_again(self, now: float) -> None:
         """What passed unseen is not guessed from the readings around it."""
         self._blind = False
         self._unseen.append((self._seen, now))
         self._host.tally.skip_gap(now, self._clock.utc(now) - now)
+        # A program that dies before the download leaves this as a gap.
+        missing = self._gap(self._seen, now)
+        await self._host.note(Entry.NOTE, {"what": UNSEEN} | missing)
+
+    def _gap(self, start: float, end: float) -> dict[str, JSON]:
+        times = start - self._host.tally.start, end - self._host.tally.start
+        bound = max(self._bounds[self.ended :]) * (end - start)
+        return gap_entry(*times, suspended=0.0, charge_bound=bound, why=WENT_ON)
 
     async def _fetch(self) -> bool:
         """Download what was stored; whether that could be done."""
@@ -302,7 +310,7 @@ class OnBoard:
         if not self._begun:
             return
         if self._blind:
-            self._see_again(self._clock.now())
+            await self._see_again(self._clock.now())
         try:
             reached = await self._last_rows(at)
         except InstrumentError as error:
@@ -335,14 +343,9 @@ class OnBoard:
 
     async def _tell_of_gaps(self) -> None:
         """Say when nothing was seen of the schedule, and what may have passed at most."""
-        tally, unseen = self._host.tally, self._unseen
-        self._unseen = []
+        unseen, self._unseen = self._unseen, []
         for start, end in unseen:
-            bound = max(self._bounds[self.ended :]) * (end - start)
-            times = start - tally.start, end - tally.start
-            await self._host.note(
-                Entry.GAP, gap_entry(*times, suspended=0.0, charge_bound=bound, why=WENT_ON)
-            )
+            await self._host.note(Entry.GAP, self._gap(start, end))
 
 
 def on_board(
@@ -357,7 +360,8 @@ def on_board(
 
     rest_limit: see `Step.setpoint`.
     """
-    if not isinstance(potentiostat, Sequencer) or any(isinstance(s, ActuatorStep) for s in steps):
+    by_software = ActuatorStep | Impedance | VoltageSweep  # a stage is a set-point, these are more
+    if not isinstance(potentiostat, Sequencer) or any(isinstance(s, by_software) for s in steps):
         return None
     voltage, (low, high) = host.tally.rest_voltage, settings.protection.voltage
     # A cell outside of its window is led back step by step: bounds of a schedule hold for all.

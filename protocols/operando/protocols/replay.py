@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from operando.instruments.errors import BadInputError
 from operando.instruments.recorder import JSON, Entry
-from operando.protocols.entries import PROGRAM_DIED, gap_entry
+from operando.protocols.entries import PROGRAM_DIED, UNSEEN, gap_entry
 from operando.protocols.protocol import Groups, Outcome
 from operando.protocols.run import FINAL, current_bound
-from operando.protocols.steps import Step, step_hash
+from operando.protocols.steps import Impedance, Step, step_hash
 from operando.protocols.tally import Tally
 
 
@@ -65,7 +65,8 @@ class History:
     steps: in order. tail: of its rows. noted_until: s of the run, of the last thing known.
     resting: whether the circuit was known to be open then. unseen_since: s of the run, from where
     what flowed is neither counted nor told of by a gap. edits: of limits, in order, data of their
-    entries. spectra: number of those begun.
+    entries. spectra: number of those begun. unseen: stretches of the step under way that were to be
+    downloaded at its end, as entries of gaps.
     """
 
     steps: tuple[LoggedStep, ...]
@@ -75,6 +76,7 @@ class History:
     unseen_since: float
     edits: tuple[Mapping[str, JSON], ...] = ()
     spectra: int = 0
+    unseen: tuple[Mapping[str, JSON], ...] = ()
 
 
 def history_of(journal: Iterable[Noted], tail: Tail, spectra: int = 0) -> History:
@@ -82,6 +84,7 @@ def history_of(journal: Iterable[Noted], tail: Tail, spectra: int = 0) -> Histor
     begun: dict[int, Mapping[str, JSON]] = {}
     ended: dict[int, Mapping[str, JSON]] = {}
     edits: list[Mapping[str, JSON]] = []
+    unseen: dict[float, Mapping[str, JSON]] = {}
     noted_until, unseen_since, resting = tail.time, tail.time, True
     for entry, time, data in journal:
         noted_until = max(noted_until, time)
@@ -96,14 +99,19 @@ def history_of(journal: Iterable[Noted], tail: Tail, spectra: int = 0) -> Histor
                     "is nothing to resume"
                 )
             ended[index] = data
+            unseen.clear()
         elif entry in (Entry.PAUSED, Entry.RESUMED):
             resting = entry is Entry.PAUSED
             if time >= tail.time:  # no row has followed: what the pause tells still counts
                 unseen_since = max(unseen_since, time)
                 if resting and begun and tail.step_count == max(begun):
                     tail = _until_pause(tail, data)
-        elif entry is Entry.GAP and _number(data.get("start")) <= unseen_since:
-            unseen_since = max(unseen_since, _number(data.get("end")))
+        elif entry is Entry.NOTE and data.get("what") == UNSEEN:
+            unseen[_number(data.get("start"))] = {key: data[key] for key in data if key != "what"}
+        elif entry is Entry.GAP:
+            unseen.pop(_number(data.get("start")), None)  # it is told
+            if _number(data.get("start")) <= unseen_since:
+                unseen_since = max(unseen_since, _number(data.get("end")))
         elif entry is Entry.EDIT:
             edits.append(data)
         elif entry is Entry.LIMIT and data.get("action") == "trip":
@@ -117,7 +125,8 @@ def history_of(journal: Iterable[Noted], tail: Tail, spectra: int = 0) -> Histor
         LoggedStep(index, str(data.get("hash")), str(data.get("label")), ended.get(index))
         for index, data in sorted(begun.items())
     )
-    return History(steps, tail, noted_until, resting, unseen_since, tuple(edits), spectra)
+    missing = tuple(one for one in unseen.values() if _number(one.get("end")) <= unseen_since)
+    return History(steps, tail, noted_until, resting, unseen_since, tuple(edits), spectra, missing)
 
 
 def _until_pause(tail: Tail, paused: Mapping[str, JSON]) -> Tail:
@@ -190,7 +199,14 @@ def _same(step: Step, log: LoggedStep, group: tuple[Step, ...]) -> tuple[Step, .
 
 def _highest(steps: Iterable[Step]) -> float:
     """Largest current of any of the steps: an instrument may have gone on with them by itself."""
-    return max((current_bound(step.setpoint(0.0)) for step in steps), default=0.0)
+    return max(map(_largest, steps), default=0.0)
+
+
+def _largest(step: Step) -> float:
+    # A spectrum is asked for at rest, and drives a current nevertheless.
+    if isinstance(step, Impedance):
+        return step.current_limit
+    return current_bound(step.setpoint(0.0))
 
 
 def _outcome(step: Step, index: int, data: Mapping[str, JSON]) -> Outcome:

@@ -57,7 +57,7 @@ from operando.protocols.run import (
 from operando.protocols.steps import Impedance, Step
 from operando.protocols.synchrony import Synchrony
 from operando.protocols.tally import ELECTRICAL, Tally
-from operando.protocols.techniques import Spectra
+from operando.protocols.techniques import Spectra, check_kind
 
 
 class _Interrupted(Exception):  # noqa: N818 - it is not an error
@@ -95,6 +95,7 @@ class Runner:
         self._driven = False
         self._step_is_open = False
         self._cut = -1
+        self._waits = True
         self._step_ids: dict[tuple[str, str], int] = {}
         self._circuit = Circuit(channel.potentiostat, clock)
         self._interruption: tuple[RunState, str] | None = None
@@ -149,10 +150,13 @@ class Runner:
         number, label = self.tally.step_count, self.tally.label
         edit: dict[str, JSON] = {"what": "step", "index": number, "label": label, "by": by}
         await self.note(Entry.EDIT, edit | {"old": "until its conditions", "new": "ended"})
-        self._cut = number
         if number == self.tally.step_count:
-            # What runs is stopped, and taken up again without it.
+            # What runs is stopped, and taken up again without it: by nobody, unless something else
+            # wanted the circuit open too.
+            waits = self._interrupted.is_set() or self.state is RunState.HELD
+            self._cut = number
             self._interrupt(RunState.PAUSED, f"step '{label}' was ended by {by}")
+            self._waits = waits
 
     async def change_limit(self, name: str, when: Condition, by: str) -> None:
         """Let a limit act at another value of the same quantities. Raises BadInputError."""
@@ -202,6 +206,7 @@ class Runner:
         if not self._interrupted.is_set():
             self._interrupted_at = self.clock.now()
         self._interrupted.set()
+        self._waits = True
         self._resumed.clear()  # what comes later outranks a resume that was not acted on yet
         # The way to the safe state begins here and waits for nobody: whatever the run is doing,
         # it may ask for nothing more, and off jumps the queue.
@@ -260,7 +265,8 @@ class Runner:
             self._step_id(step)
             self._actuators.recall(step, number)
         self._spectra.count = resumption.history.spectra
-        await self.note(Entry.GAP, gap)
+        for one in (*resumption.history.unseen, gap):
+            await self.note(Entry.GAP, one)
         tally.skip_gap(now, self.clock.utc(now) - now)
         self._limits.repeat(resumption.history.edits)
         await self.note(Entry.RESUMED, {"steps over": len(resumption.over)})
@@ -315,6 +321,8 @@ class Runner:
         begun: the first has been, by a program that died.
         """
         potentiostat, limit = self._channel.potentiostat, self.rest_limit
+        for step in steps:
+            check_kind(step, potentiostat)  # also what no preview foresaw
         if begun:
             assert self._resumption is not None
             go_on_with(self._resumption, steps[0], self._step_id(steps[0]), self.tally)
@@ -521,7 +529,7 @@ class Runner:
 
     async def _wait_for_operator(self) -> bool:
         """Wait until an operator resumes; False when the run is to end."""
-        while not self._resumed.is_set() and self._cut != self.tally.step_count:
+        while self._waits and not self._resumed.is_set():
             waits = [
                 asyncio.create_task(self._resumed.wait()),
                 asyncio.create_task(self._interrupted.wait()),

@@ -250,7 +250,7 @@ class Impedance(AtRest):
     current_limit: A, the largest current expected; it chooses the range. amplitude: V, root mean
     square. bias: V, None for the open-circuit voltage found right before; one that is further from
     it than LARGEST_BIAS is refused. periods: least number that a point is averaged over. until:
-    what gives it up; a time that no spectrum should need is added.
+    times at which it is given up; one that no spectrum should need is added.
     """
 
     frequencies: tuple[float, ...]
@@ -268,6 +268,12 @@ class Impedance(AtRest):
             longest = self.request(0.0).duration
         except ValueError as error:
             raise BadInputError(f"step '{self.label}': {error}") from None
+        if any(elapsed_bound((condition,)) is None for condition in self.until):
+            raise BadInputError(
+                f"step '{self.label}': a spectrum is given up only by a time, until = "
+                f"(ELAPSED >= 600.0,), not by {', '.join(map(str, self.until))}; what must never "
+                "happen meanwhile is a limit"
+            )
         given_up = ELAPSED >= 600.0 + 60.0 * len(self.frequencies) + 4.0 * longest
         if given_up not in self.until:
             object.__setattr__(self, "until", (*self.until, given_up))

@@ -46,6 +46,7 @@ class Synchrony:
         self._skews = {name: _Skew() for name in names}
         self._electrical = math.nan
         self._waiting: dict[str, float] = {}
+        self._unpaired: set[str] = set()
 
     def __contains__(self, name: object) -> bool:
         return name in self._skews
@@ -55,6 +56,7 @@ class Synchrony:
         if self._skews:
             self._electrical = math.nan
             self._waiting.clear()
+            self._unpaired = set(self._skews)
             self._next.set()
             self._next = asyncio.Event()
 
@@ -64,6 +66,7 @@ class Synchrony:
             async with asyncio.timeout(1.5 * interval / self._clock.lab(1.0)):
                 await self._next.wait()
         except TimeoutError:
+            self._unpaired.discard(name)
             return  # a spectrum, a step on board or a pause: they are read all the same
         if delay := self._skews[name].delay:
             await self._clock.sleep(delay)
@@ -77,8 +80,9 @@ class Synchrony:
 
     def other(self, name: str, time: float) -> None:
         """Another instrument was read at a laboratory time (s)."""
-        if name not in self._skews:
-            return
+        if name not in self._unpaired:
+            return  # of no moment, or a further quantity of one that is counted already
+        self._unpaired.discard(name)
         if math.isnan(self._electrical):
             self._waiting[name] = time
         else:

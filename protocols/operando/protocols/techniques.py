@@ -22,29 +22,43 @@ from operando.instruments.roles import (
 from operando.instruments.samples import Reading, SpectrumRow
 from operando.instruments.techniques import Leveller, Spectroscope, Sweeper, SweepRequest
 from operando.protocols.preflight import settled
-from operando.protocols.steps import LARGEST_BIAS, Impedance, Step, VoltageSweep
+from operando.protocols.steps import (
+    LARGEST_BIAS,
+    Impedance,
+    Step,
+    VoltageSweep,
+    elapsed_bound,
+)
 from operando.protocols.tally import Tally
 
 
 def check_technique(step: Step, potentiostat: Potentiostat) -> None:
-    """Raise UnsupportedError if the instrument cannot do what a step needs beside set-points."""
-    if isinstance(step, Impedance):
-        if not isinstance(potentiostat, Spectroscope):
-            raise UnsupportedError(
-                f"step '{step.label}': this instrument measures no impedance. Run it on a "
-                "potentiostat that does, or take the spectra out of the recipe."
-            )
+    """Raise UnsupportedError if the instrument cannot do what a step needs beside set-points.
+
+    Before it is prepared for a run: at 0 V, which need not lie within that run's window.
+    """
+    check_kind(step, potentiostat)
+    if isinstance(step, Impedance) and isinstance(potentiostat, Spectroscope):
         # At 0 V; the bias is the cell's own voltage, which lies within the run's window.
         potentiostat.check_spectrum(step.request(0.0 if step.bias is None else step.bias))
     elif isinstance(step, VoltageSweep):
         potentiostat.check(Potentiostatic(step.end, step.current_limit))
         if isinstance(potentiostat, Sweeper):
             potentiostat.check_sweep(step.request)
-        elif not isinstance(potentiostat, Leveller):
-            raise UnsupportedError(
-                f"step '{step.label}': this instrument neither sweeps its voltage nor moves it "
-                "without opening the circuit. Run it on a potentiostat or a source meter."
-            )
+
+
+def check_kind(step: Step, potentiostat: Potentiostat) -> None:
+    """Raise UnsupportedError if the instrument has no such technique, whatever its bounds."""
+    if isinstance(step, Impedance) and not isinstance(potentiostat, Spectroscope):
+        raise UnsupportedError(
+            f"step '{step.label}': this instrument measures no impedance. Run it on a "
+            "potentiostat that does, or take the spectra out of the recipe."
+        )
+    if isinstance(step, VoltageSweep) and not isinstance(potentiostat, Sweeper | Leveller):
+        raise UnsupportedError(
+            f"step '{step.label}': this instrument neither sweeps its voltage nor moves it "
+            "without opening the circuit. Run it on a potentiostat or a source meter."
+        )
 
 
 class Staircase:
@@ -169,7 +183,7 @@ class Spectra:
         if complete:
             tally.end("complete")
         else:
-            tally.end("condition", step.until[-1])
+            tally.end("condition", next(c for c in step.until if elapsed_bound((c,)) == given_up))
 
     async def _at_rest(self, step: Impedance, rest_limit: float) -> Reading:
         tally, asked = self._host.tally, self._clock.now()

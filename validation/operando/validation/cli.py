@@ -44,7 +44,7 @@ def validate(
     ] = None,
     full: Annotated[
         bool,
-        typer.Option("--full/--quick", help="More draws (under 30 min), or few (under 3 min)."),
+        typer.Option("--full/--quick", help="More draws (15 min), or few (5 min)."),
     ] = False,
     draws: Annotated[
         int | None, typer.Option(min=0, help="Draws of the prior-predictive intervals.")

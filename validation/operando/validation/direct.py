@@ -1,4 +1,4 @@
-"""A simulated cell driven by itself, without instruments: for draws, the fit and what has none yet.
+"""A simulated cell driven by itself, without instruments: for draws and the fit.
 
 The same control as a source meter's: a voltage source at the cut-off with the current as its limit.
 """
@@ -131,12 +131,6 @@ class DirectCell:
 def first_cycle(cell: DirectCell) -> DirectCycle:
     """C/10 between 2.5 and 4.25 V without a hold: V-01, V-02, V-03."""
     return cell.cycle(0.1, 0.1, 4.25)
-
-
-def rate_test(cell: DirectCell, rates: tuple[float, ...]) -> list[DirectCycle]:
-    """A first cycle, then C/10 CC/CV charges to 0.05C with a discharge at each rate."""
-    first_cycle(cell)
-    return [cell.cycle(0.1, rate, 4.25, down_to=0.05) for rate in rates]
 
 
 def cycling(cell: DirectCell, cycles: int, upper: float) -> list[DirectCycle]:

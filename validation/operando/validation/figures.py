@@ -16,10 +16,9 @@ import numpy as np
 from operando import evaluation
 from operando.instruments.errors import BadInputError
 from operando.records.reader import usable_values
-from operando.simulators.cell import impedance
-from operando.validation.direct import DirectCell, half_charged
-from operando.validation.lab import CYCLING, Lab
-from operando.validation.measurements import halves_of
+from operando.validation.experiments import CYCLING, FRESH_AND_RESTED
+from operando.validation.full_cells import half_charged, halves_of
+from operando.validation.lab import Lab
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,15 +72,15 @@ def draw_pressure(lab: Lab, presets: list[str], path: Path) -> Path:
 
 
 def draw_spectra(lab: Lab, presets: list[str], path: Path) -> Path:
-    """Impedance of the half-charged cells, fresh and after the cycling, computed on the model."""
-    frequency = np.logspace(6.0, -2.0, 161)
+    """Impedance of the half-charged cells, after the cycling and, where it was measured, fresh."""
+    kinds = ((FRESH_AND_RESTED, 0, "fresh", FRESH), (CYCLING, 1, "aged", AGED))
     with _figure(2.3 * len(presets) + 0.6, 2.1, path) as figure:
         axes = figure.subplots(1, len(presets), sharex=True, sharey=True, squeeze=False)[0]
         for ax, preset, colour in zip(axes, presets, COLOURS, strict=False):
-            aged = lab.run(CYCLING, preset).cell
-            for cell, label, look in ((DirectCell(preset), "fresh", FRESH), (aged, "aged", AGED)):
-                half_charged(cell)
-                z = impedance(cell.cell, frequency, cell.now)
+            for experiment, part, label, look in kinds:
+                if (experiment.name, preset) not in lab.ran():
+                    continue
+                z = half_charged(lab, experiment, part, preset).impedance
                 ax.plot(z.real, -z.imag, color=colour, label=label, **look)
             ax.set_title(CELLS[preset], fontsize=9)
             ax.tick_params(labelsize=8)

@@ -176,9 +176,7 @@ def peak_height(lab: Lab, target: Target) -> Found:
         record = lab.run(CYCLING, preset).records[0]
         return main_peak(record, 101) / main_peak(record, 2)
 
-    return per_case(
-        target, value, f"bins of {1e3 * PEAK_WIDTH:g} mV below {PEAK_WINDOW[1]:g} V"
-    )
+    return per_case(target, value, f"bins of {1e3 * PEAK_WIDTH:g} mV below {PEAK_WINDOW[1]:g} V")
 
 
 @measures("V-11o")
@@ -202,7 +200,7 @@ def _doubts(spectra: list[MeasuredSpectrum]) -> str:
     return f"; flagged: {', '.join(flags)}" if flags else ""
 
 
-def _half_charged(lab: Lab, experiment: Experiment, part: int, preset: str) -> MeasuredSpectrum:
+def half_charged(lab: Lab, experiment: Experiment, part: int, preset: str) -> MeasuredSpectrum:
     """The spectrum behind the charge of a part of an experiment."""
     return impedance_by_charge(lab.run(experiment, preset).records[part]).points[-1].spectrum
 
@@ -218,8 +216,7 @@ def _arc(one: MeasuredSpectrum) -> tuple[float, float]:
 def charge_transfer_arc(lab: Lab, target: Target) -> Found:
     """Slowest arc of the fresh, half-charged cell."""
     spectra = {
-        case: _half_charged(lab, FRESH_AND_RESTED, 0, target.presets[case])
-        for case in target.cases
+        case: half_charged(lab, FRESH_AND_RESTED, 0, target.presets[case]) for case in target.cases
     }
     errors = ", ".join(f"{case} {_arc(one)[1]:.2f}" for case, one in spectra.items())
     note = f"slowest arc of the fitted circuit; its standard error in ohm: {errors}"
@@ -232,9 +229,7 @@ def charge_transfer_arc(lab: Lab, target: Target) -> Found:
 @measures("V-13")
 def aged_resistance(lab: Lab, target: Target) -> Found:
     """Resistance of the cells behind their cycles, from the spectrum at half charge."""
-    spectra = {
-        case: _half_charged(lab, CYCLING, 1, target.presets[case]) for case in target.cases
-    }
+    spectra = {case: half_charged(lab, CYCLING, 1, target.presets[case]) for case in target.cases}
     parts = ", ".join(
         f"{case} {one.high_frequency_resistance:.1f} + "
         f"{one.resistance - one.high_frequency_resistance:.1f}"
@@ -265,7 +260,7 @@ def rest_ageing(lab: Lab, target: Target) -> Found:
     values, errors = {}, []
     for coating in ("lno", "bare"):
         preset = target.presets[coating]
-        first = _half_charged(lab, FRESH_AND_RESTED, 0, preset)
+        first = half_charged(lab, FRESH_AND_RESTED, 0, preset)
         (last,) = impedance(lab.run(FRESH_AND_RESTED, preset).records[1]).spectra
         (fresh, fresh_error), (aged, aged_error) = _arc(first), _arc(last)
         values[f"{coating} fresh"] = fresh
@@ -273,7 +268,8 @@ def rest_ageing(lab: Lab, target: Target) -> Found:
         errors.append(f"{coating} {math.hypot(fresh_error, aged_error):.2f}")
     note = (
         "on the cells of Kim et al., half charged, unconnected for 500 h; slowest arc; standard "
-        f"error of the growth in ohm: {', '.join(errors)}"
+        f"error of the growth in ohm: {', '.join(errors)}, mostly what the circuit lacks, alike in "
+        "both cells"
     )
     return Found(values, note)
 

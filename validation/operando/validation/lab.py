@@ -23,7 +23,12 @@ from operando.instruments.clock import run as run_coroutine
 from operando.instruments.recipe import Poll, RecordConditions
 from operando.protocols import Plan, RunState
 from operando.records import Record
-from operando.simulators.cell import CellParameters, LithiumParameters, PelletParameters, load_preset
+from operando.simulators.cell import (
+    CellParameters,
+    LithiumParameters,
+    PelletParameters,
+    load_preset,
+)
 from operando.simulators.cell.factory import load_lithium, load_pellet
 from operando.simulators.cell.parameters import preset_kind
 from operando.simulators.loadframe import PISTON_AREA
@@ -38,6 +43,8 @@ SOURCE_METER = """
 [instruments.smu]
 driver = "keithley-2450"
 address = "TCPIP::127.0.0.1::15025::SOCKET"
+[instruments.smu.settings]
+over_voltage_protection = "10 V"
 [instruments.smu.simulated]
 cell = "{name}"
 {frame}
@@ -130,7 +137,7 @@ class Ran:
     """What an experiment left.
 
     records: of its parts in order. cell: the simulated one afterwards. now: laboratory time, s.
-    seconds: that it took, of the processor.
+    seconds: of processor time that it took.
     """
 
     records: tuple[Record, ...]
@@ -166,7 +173,7 @@ class Lab:
         if key not in self._ran:
             ran = run_experiment(experiment, preset, self.folder)
             self._ran[key] = ran
-            self.say(f"{experiment.name} of {preset}: {ran.seconds:.1f} s of the processor")
+            self.say(f"{experiment.name} of {preset}: {ran.seconds:.1f} s CPU")
         return self._ran[key]
 
     def ran(self) -> Mapping[tuple[str, str], Ran]:
@@ -195,11 +202,11 @@ def bench_text(experiment: Experiment, preset: str) -> str:
         parts.append(OVEN)
         on_channel.append('temperature_controller = "oven"')
         stated.append('room = "oven"')
-    stated.append(f"[cells.{{name}}.metadata]")
+    stated.append("[cells.{name}.metadata]")
     stated += [f'{key} = "{value}"' for key, value in metadata.items()]
     frame = ""
     if not math.isnan(experiment.pressure):
-        frame = f"stiffness = 0.0\nthermal_pressure = 0.0\npreload = "
+        frame = "stiffness = 0.0\nthermal_pressure = 0.0\npreload = "
         frame += f"{experiment.pressure * PISTON_AREA:.6g}\n"
     used = {part.channel for part in experiment.parts}
     names = [name]

@@ -1,6 +1,6 @@
-"""The measurement of every target: importing this fills the table in `outcomes`."""
+"""The measurement of every target: importing this fills the table."""
 
 from operando.validation import full_cells, pellets_and_lithium
-from operando.validation.outcomes import MEASUREMENTS, Found, NotYet, Path
+from operando.validation.outcomes import MEASUREMENTS
 
-__all__ = ["MEASUREMENTS", "Found", "NotYet", "Path", "full_cells", "pellets_and_lithium"]
+__all__ = ["MEASUREMENTS", "full_cells", "pellets_and_lithium"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from operando.evaluation.ccd import CriticalCurrentResult, ccd
 from operando.evaluation.composite_transport import composite_transport
@@ -105,12 +106,12 @@ def conductivity_crossing(lab: Lab, target: Target) -> Found:
         excess.append((share, math.log(electrons / ions)))
         told.append(f"{100.0 * share:.0f} %: {10.0 * ions:.3g} and {10.0 * electrons:.3g}")
     note = f"ions and electrons in mS/cm at {'; '.join(told)}; crossing between two of them"
-    return Found(dict.fromkeys(target.cases, _zero(excess)), note)
+    return Found(dict.fromkeys(target.cases, crossing_of(excess)), note)
 
 
-def _zero(course: list[tuple[float, float]]) -> float:
+def crossing_of(course: list[tuple[float, float]]) -> float:
     """Place at which a rising course passes zero, between two points linearly; NaN without."""
-    for (low, below), (high, above) in zip(course, course[1:], strict=False):
+    for (low, below), (high, above) in pairwise(course):
         if below < 0.0 <= above:
             return low - below * (high - low) / (above - below)
     return math.nan
@@ -150,7 +151,7 @@ def charge_to_floor(lab: Lab, target: Target) -> Found:
             raise CellFailedError(f"{case}: the spectra show no interface")
         return found.first_plating.charge_to_floor / UAH_PER_CM2
 
-    return Found(_cases(target, value), "steel | Li6PS5Cl | Li, 16 spectra along 100 uAh/cm2")
+    return Found(_cases(target, value), "steel | Li6PS5Cl | Li, 12 spectra along 15 to 100 uAh/cm2")
 
 
 # ---------------------------------------------------------------- lithium on both sides

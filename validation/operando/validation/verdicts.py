@@ -11,7 +11,8 @@ from itertools import pairwise
 
 from operando.instruments.errors import OperandoError
 from operando.validation.lab import Lab
-from operando.validation.measurements import MEASUREMENTS, Found, NotYet, Path
+from operando.validation.measurements import MEASUREMENTS
+from operando.validation.outcomes import Found, NotYet, Path
 from operando.validation.prior import Interval, intervals
 from operando.validation.published import Role, Target
 
