@@ -126,8 +126,13 @@ SCENES = (
         "cccv in a chamber and under a press",
         lambda folder: load_bench(write_conditioned_bench(folder)),
         conditioned_cccv(
-            hold_pressure=True, temperature="40 degC", pressure="9 MPa",
-            maximum_pressure="12 MPa", slew="10 MPa/min", soak="2 min", **QUICK,
+            hold_pressure=True,
+            temperature="40 degC",
+            pressure="9 MPa",
+            maximum_pressure="12 MPa",
+            slew="10 MPa/min",
+            soak="2 min",
+            **QUICK,
         ),
         10.0,
     ),
@@ -142,7 +147,10 @@ SCENES = (
         "voltage steps on a 2450",
         on_lab("C1"),
         pitt(
-            step="300 mV", longest="5 min", cutoff="C/5", current_limit="2C",
+            step="300 mV",
+            longest="5 min",
+            cutoff="C/5",
+            current_limit="2C",
             initial_rest="2 min",
         ),
         2.0,
@@ -152,8 +160,12 @@ SCENES = (
         "rate capability on a Maccor channel",
         on_lab("B1"),
         rate_capability(
-            rates=("2C", "1C"), cycles_per_rate=1, recovery_cycles=0, charge_rate="2C",
-            cv_cutoff="1C", rest="1 min",
+            rates=("2C", "1C"),
+            cycles_per_rate=1,
+            recovery_cycles=0,
+            charge_rate="2C",
+            cv_cutoff="1C",
+            rest="1 min",
         ),
         10.0,
     ),
@@ -168,8 +180,14 @@ SCENES = (
         "ramp on lithium with spectra",
         on_lab("D2"),
         ccd(
-            first_current="0.1 mA/cm2", step="0.1 mA/cm2", largest_current="0.3 mA/cm2",
-            half_cycle="3 min", rest="30 s", initial_rest="30 s", spectra=True, **SPECTRUM,
+            first_current="0.1 mA/cm2",
+            step="0.1 mA/cm2",
+            largest_current="0.3 mA/cm2",
+            half_cycle="3 min",
+            rest="30 s",
+            initial_rest="30 s",
+            spectra=True,
+            **SPECTRUM,
         ),
         2.0,
         adaptive=True,
@@ -178,13 +196,18 @@ SCENES = (
         "plating with interruptions",
         on_lab("D2"),
         plating_stripping(
-            current="0.2 mA/cm2", areal_capacity="9 uAh/cm2", cycles=2, interruptions=3,
+            current="0.2 mA/cm2",
+            areal_capacity="9 uAh/cm2",
+            cycles=2,
+            interruptions=3,
             **SPECTRUM,
         ),
         2.0,
         adaptive=True,
     ),
-    Scene("sweep", on_lab("D6"), lsv(rate="40 mV/s", step="10 mV", rest="20 s"), 2.0, adaptive=True),
+    Scene(
+        "sweep", on_lab("D6"), lsv(rate="40 mV/s", step="10 mV", rest="20 s"), 2.0, adaptive=True
+    ),
     Scene(
         "impedance of a pellet",
         on_lab("D1"),
@@ -237,7 +260,9 @@ def moments(scene: Scene, chance: random.Random) -> list[float]:
     if chance.random() < 0.5:
         first = chance.uniform(0.0, 0.98 * whole.duration)
     else:
-        first = max(0.0, chance.choice(whole.times) + chance.choice([-1, 1]) * 10 ** chance.uniform(-3, 1))
+        first = max(
+            0.0, chance.choice(whole.times) + chance.choice([-1, 1]) * 10 ** chance.uniform(-3, 1)
+        )
     lives = [min(first, 0.98 * whole.duration)]
     while len(lives) < 4 and chance.random() < 0.5:
         left = whole.duration - sum(lives)

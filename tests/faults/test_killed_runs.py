@@ -41,8 +41,11 @@ DEATHS = int(os.environ.get("OPERANDO_CRASHES", "4"))
 SEED = int(os.environ.get("OPERANDO_CRASHES_SEED", "1"))
 SPEED = 60.0
 
-UNKNOWN = 0.1
-"""Wall s by which a busy computer may not know when a set-point came or went."""
+EDGE = 0.01 * SPEED
+"""Laboratory s (10 ms of the wall) by which it may not be known when a set-point came or went: the
+time of the command on the wire of a busy computer. Ours; the largest seen is under half of it."""
+ACCURACY = 1e-3
+"""Share of the charge passed, to and fro, by which a count may be wrong, see `test_crashes.py`."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ SCENES = (
     ),
     Scene(
         "titration on a 2461", "C3", "gitt",
-        'rate = "4C"\npulse = "1 min"\nrest = "30 s"\ninitial_rest = "30 s"\n', 13e-3, 20.0,
+        'rate = "4C"\npulse = "1 min"\nrest = "30 s"\ninitial_rest = "30 s"\n', 13e-3, 5.0,
     ),
     Scene(
         "voltage steps on a 2450", "C1", "pitt",
@@ -222,6 +225,9 @@ def tell(scene: Scene, chance: random.Random, folder: Path) -> tuple[int, float]
                     assert code == 0, (out, err)
                     break
             wait_until(lambda: not lab.relays()[instrument], timeout=2.0 * WATCHDOG_TIME)
+            if Record.open(record).state == "completed":  # it was faster
+                deaths -= 1
+                break
             assert Record.open(record).state == "killed"
             assert verify(record)
             opened.append((charge_of(lab, cell), tail(record)))
@@ -240,13 +246,26 @@ def tell(scene: Scene, chance: random.Random, folder: Path) -> tuple[int, float]
     )
     died = [gap for gap in found.gaps() if gap.reason == PROGRAM_DIED]
     assert min(deaths, 1) <= len(found.journal(Entry.RESUMED)) <= len(died) <= deaths
-    bound = sum(gap.charge_bound for gap in found.gaps())
-    throughput = sum(abs(step.charge) for step in found.steps()) + bound
-    edges = 1 + len(found.steps()) + 2 * deaths
-    allowed = bound + 1e-3 * throughput + edges * scene.highest * UNKNOWN * SPEED / 10.0 + 1e-5
-    error = abs(passed - counted(found))
-    assert error <= allowed, (passed, counted(found), bound)
-    return deaths, error / allowed
+    bounds = [gap.charge_bound for gap in found.gaps()]
+    throughput = sum(abs(step.charge) for step in found.steps()) + sum(bounds)
+    edge = scene.highest * EDGE
+
+    def share(passed: float, counted: float, bound: float, edges: int) -> float:
+        """Error of a count, as a share of what is allowed."""
+        allowed = bound + ACCURACY * throughput + edges * edge + 1e-5
+        assert abs(passed - counted) <= allowed, (passed, counted, bound)
+        return abs(passed - counted) / allowed
+
+    edges = 1 + len(found.steps())
+    worst = share(passed, counted(found), sum(bounds), edges + 2 * deaths)
+    if len(died) == deaths:  # each gap is that of one death
+        before = (0.0, 0.0)
+        for now, gap in zip(opened, died, strict=True):
+            worst = max(
+                worst, share(now[0] - before[0], now[1] - before[1], gap.charge_bound, edges)
+            )
+            before = now
+    return deaths, worst
 
 
 def waits(run: ResumeProcess, seconds: float) -> bool:

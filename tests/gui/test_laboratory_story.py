@@ -5,6 +5,7 @@ With OPERANDO_PICTURES=FOLDER a picture of it is kept there, for the documents.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -60,6 +61,18 @@ def plotted(operator: Operator) -> list[str]:
     return [name for name in names if "rect" in operator.see(f"plot-{name}")]
 
 
+def choose(operator: Operator, protocol: str, *, shows: str) -> None:
+    """Drop the list of protocols down, go to one by typing it; look, and mend what went wrong."""
+    for _ in range(5):
+        operator.click("protocol")
+        operator.type(protocol)
+        operator.key("Return")
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: operator.see(shows)["visible"], timeout=4.0)
+            return
+    raise AssertionError(f"{protocol} was not chosen: {operator.see('protocol')}")
+
+
 def test_an_operator_watches_a_laboratory_and_stops_all_of_it(
     tmp_path: Path, pictures: Path
 ) -> None:
@@ -89,6 +102,7 @@ def test_an_operator_watches_a_laboratory_and_stops_all_of_it(
                 client.start(name, RunRequest(recipe=RECIPE + wet, recipe_name="watched"))
                 wait_until(lambda relay=instrument: lab.relays()[relay])
         operator.click("start-B2")
+        choose(operator, "cccv", shows="field-charge_rate")
         operator.write("field-charge_rate", "2C")
         operator.click("start-run")
         wait_until(lambda: lab.relays()["maccor2"])

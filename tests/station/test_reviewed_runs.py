@@ -35,7 +35,7 @@ from operando.protocols import (
 from operando.records import Record
 from operando.station.engine import Engine, Order
 from support.dropped import Mortal
-from support.virtual_lab import bench_of
+from support.virtual_lab import bench_of, run_on_lab
 
 Story = Callable[[Runner, Clock], Awaitable[None]]
 
@@ -152,7 +152,7 @@ def short_block(cell: Cell, *, window: Voltages = ("2.5 V", "4.25 V")) -> Steps:
     )
 
 
-@pytest.mark.parametrize("at", [50.0, 101.0, 102.0, 103.0, 150.0])
+@pytest.mark.parametrize("at", [50.0, 100.1, 100.4, 100.7, 103.0])
 def test_a_step_on_board_is_ended_and_the_run_does_not_wait_for_anybody(
     tmp_path: Path, at: float
 ) -> None:
@@ -167,6 +167,55 @@ def test_a_step_on_board_is_ended_and_the_run_does_not_wait_for_anybody(
     _, result = tell(short_block(), "A5", tmp_path, story)
     assert result.state is RunState.COMPLETED, result.reason
     assert result.steps == 2
+
+
+async def note(runner: Runner) -> None:
+    """Make all rows durable."""
+    await runner.note(Entry.NOTE, {"a": "test"})
+
+
+def test_an_outage_on_board_is_a_gap_if_the_program_dies_before_the_download(
+    tmp_path: Path,
+) -> None:
+    bench = bench_of("A1")
+    order = Order(one_charge(), poll=Poll(interval=5.0), record=RecordConditions(every=5.0))
+    with Mortal(bench, tmp_path) as lab:
+
+        def within(work: Callable[[], object]) -> None:
+            async def do() -> None:
+                if asyncio.iscoroutine(found := work()):
+                    await found
+
+            lab._loop.run_until_complete(do())
+
+        lab.start("A1", order)
+        assert not lab.live(200.0)
+        within(lambda: lab.simulation.inject("neware1", "drop 60 s"))
+        assert not lab.live(200.0)
+        within(lambda: note(lab._engine.runners["A1"]))  # type: ignore[union-attr]
+        record = lab.record
+        lab.drop()
+        lab.now += 5.0
+        lab.resume(record, order)
+        run = lab.end()
+        cell = lab.simulation.cells[bench.channels["A1"].cell]
+        passed = cell.charge_passed(lab.now)
+    assert run.result.state is RunState.COMPLETED, run.result.reason
+    gaps = Record.open(run.folder).gaps()
+    outage, death = sorted(gaps, key=lambda gap: gap.start)
+    assert outage.end - outage.start == pytest.approx(60.0, abs=12.0)
+    assert outage.end < death.start
+    assert 0.0 < passed - run.result.charge <= outage.charge_bound + death.charge_bound + 1e-3
+
+
+@protocol(source="a test")
+def one_charge(
+    cell: Cell,
+    *,
+    window: Voltages = ("2.5 V", "4.25 V"),  # type: ignore[assignment]
+) -> Steps:
+    """Ten minutes of 1C."""
+    yield ConstantCurrent(cell.capacity / 3600.0, (ELAPSED >= 600.0, VOLTAGE >= window[1]))
 
 
 # ---- spectra ---------------------------------------------------------------------------------
@@ -315,7 +364,7 @@ def test_a_pause_is_no_skew_of_what_is_read_together(tmp_path: Path) -> None:
             runner.resume()
             await clock.sleep(10.0)
 
-    together = Poll(interval=2.0, together=frozenset({"air1"}))
+    together = Poll(interval=2.0, together=("air1",))
     record, result = tell(resting(), "C4", tmp_path, story, poll=together, shared=True)
     assert result.state is RunState.COMPLETED, result.reason
     (told,) = [
@@ -335,3 +384,43 @@ def resting(
 ) -> Steps:
     """A rest of five minutes."""
     yield Rest((ELAPSED >= 300.0,))
+
+
+# ---- sweeps ----------------------------------------------------------------------------------
+
+
+@protocol(source="a test")
+def swept(
+    cell: Cell,
+    *,
+    window: Voltages = ("2.5 V", "4.3 V"),  # type: ignore[assignment]
+) -> Steps:
+    """A sweep of 100 mV behind a short rest."""
+    rest = yield Rest((ELAPSED >= 5.0,))
+    yield VoltageSweep(rest.voltage, rest.voltage + 0.1, 1e-3, 5e-3)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 50.0, 98.6, 98.9, 99.2])
+@pytest.mark.parametrize("channel", ["C1", "C2"])
+def test_a_sweep_goes_on_after_a_pause_also_at_its_last_level(
+    tmp_path: Path, channel: str, seconds: float
+) -> None:
+    async def story(runner: Runner, clock: Clock) -> None:
+        while runner.tally.step_count < 2 or runner.tally.elapsed < seconds:
+            await clock.sleep(0.02)
+        runner.pause()
+        await clock.sleep(20.0)
+        assert runner.verified_off
+        runner.resume()
+
+    record, result = tell(swept(), channel, tmp_path, story)
+    assert result.state is RunState.COMPLETED, result.reason
+    assert record.steps()[1].duration == pytest.approx(100.0, abs=1.0)
+
+
+@pytest.mark.parametrize("channel", ["C1", "C2"])
+def test_the_charge_of_a_sweep_is_that_which_the_cell_saw(tmp_path: Path, channel: str) -> None:
+    ran = run_on_lab(swept(), channel, tmp_path)
+    passed = ran.cell.charge_passed(ran.now)
+    # Current falls within each level; what a trapezoid of four readings makes of that.
+    assert ran.result.charge == pytest.approx(passed, rel=0.02)

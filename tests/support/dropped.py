@@ -242,7 +242,5 @@ def _wires_of(engine: Engine) -> list[Any]:
     """Memory wires that the engine's drivers hold."""
     board = engine._switchboard
     return [
-        one
-        for one in gc.get_objects()
-        if isinstance(one, MemoryWire) and one._switchboard is board
+        one for one in gc.get_objects() if isinstance(one, MemoryWire) and one._switchboard is board
     ]

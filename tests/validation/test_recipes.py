@@ -70,4 +70,7 @@ def test_an_experts_variant_says_that_it_is_one_and_what_is_printed(name: str) -
     assert "Kim et al., Energy Storage Materials 2026, 105167" in text
     assert "# Our choice:" in text
     assert "# Printed" in text
-    assert name.removesuffix("-expert") in VALIDATED
+    experiment, part = VALIDATED[name.removesuffix("-expert")]
+    published = experiment.parts[part].plan
+    assert recipe(name).protocol == published.protocol.name
+    assert plan_of(name, published).parameters != published.parameters

@@ -41,8 +41,10 @@ def test_a_first_cycle_is_measured_through_instruments_and_reported(
     rows = {(row["id"], row["case"]): row for row in data["rows"]}
     assert rows["V-01", "caec"]["path"] == "instruments"
     assert 150.0 < rows["V-01", "caec"]["measured"] < 276.0
-    records = sorted(tmp_path.glob("records/*/records/*/manifest.json"))
+    records = sorted(tmp_path.glob("records/first-cycle-*/records/*/manifest.json"))
     assert len(records) == 2
+    assert rows["V-16", "lpscb"]["path"] == "instruments"
+    assert len(list(tmp_path.glob("records/conductivity-*/records/*/manifest.json"))) == 1
     assert all(verify(path.parent) for path in records)
     record = Record.open(records[0].parent)
     assert record.simulated

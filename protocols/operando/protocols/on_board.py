@@ -7,6 +7,7 @@ data. What an operator or a limit interrupts is stopped, and the rest of it is s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
@@ -103,6 +104,7 @@ class OnBoard:
         self._seen = 0.0
         self._suspended = 0.0
         self._collected = 0.0
+        self._ran = -math.inf
         self._over_since: float | None = None
         self._begun = self._blind = self._lost = self._rows_lost = False
         self._unseen: list[tuple[float, float]] = []
@@ -223,6 +225,7 @@ class OnBoard:
         reading, elapsed = progress.reading, progress.elapsed
         if reading.status is Status.FAULT:
             return
+        self._ran = reading.time
         began = max(self._earliest, reading.time - elapsed)
         if began < self._began[0]:
             self._began = began, reading.uncertainty
@@ -332,7 +335,7 @@ class OnBoard:
         known, reached = -1, False
         while not (reached and len(self._rows) == known):  # one look more brings nothing new
             if self._clock.now() >= deadline:
-                return reached
+                return reached or self._ended_unseen()
             if known >= 0:
                 await self._clock.sleep(1.5)
             known = len(self._rows)
@@ -340,6 +343,13 @@ class OnBoard:
             rows = self._rows
             reached = bool(rows) and (rows[-1].stage > self.ended or rows[-1].elapsed >= wanted)
         return True
+
+    def _ended_unseen(self) -> bool:
+        """Whether the instrument stopped by itself before `at`, and its rows go on to there."""
+        if self._progress is None or self._progress.reading.status is not Status.FAULT:
+            return False
+        rows, ran = self._of_stage(), self._ran - self._began[0] - LAG
+        return bool(rows) and rows[-1].elapsed >= ran
 
     async def _tell_of_gaps(self) -> None:
         """Say when nothing was seen of the schedule, and what may have passed at most."""

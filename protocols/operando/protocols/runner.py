@@ -145,7 +145,8 @@ class Runner:
 
         Raises BadInputError when no step is running.
         """
-        if self.state not in (RunState.RUNNING, RunState.PAUSED) or not self._step_is_open:
+        may_go_on = (RunState.RUNNING, RunState.PAUSED)
+        if self.state not in may_go_on or not self._step_is_open:
             raise BadInputError(f"channel {self._channel.name}: no step is running")
         number, label = self.tally.step_count, self.tally.label
         edit: dict[str, JSON] = {"what": "step", "index": number, "label": label, "by": by}
@@ -153,7 +154,7 @@ class Runner:
         if number == self.tally.step_count:
             # What runs is stopped, and taken up again without it: by nobody, unless something else
             # wanted the circuit open too.
-            waits = self._interrupted.is_set() or self.state is RunState.HELD
+            waits = self._interrupted.is_set() or self.state not in may_go_on
             self._cut = number
             self._interrupt(RunState.PAUSED, f"step '{label}' was ended by {by}")
             self._waits = waits

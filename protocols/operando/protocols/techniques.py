@@ -87,8 +87,10 @@ async def begin_sweep(
     """
     whole = step.request
     level = whole.level(elapsed)
-    if level == whole.end:
-        await potentiostat.apply(Potentiostatic(level, step.current_limit))
+    left = abs(whole.end - level)
+    # What is left of a sweep after a pause may be no more than its last level.
+    if left == 0.0 or (isinstance(potentiostat, Sweeper) and left <= whole.step * (1.0 + 1e-6)):
+        await potentiostat.apply(Potentiostatic(whole.end, step.current_limit))
         return None
     rest = SweepRequest(level, whole.end, whole.rate, whole.step, whole.current_limit)
     if isinstance(potentiostat, Sweeper):

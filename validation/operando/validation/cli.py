@@ -59,7 +59,7 @@ def validate(
         typer.Option(help="Markdown file in which the table between the marks is replaced."),
     ] = None,
 ) -> None:
-    """Measure the papers' results on the simulated cell, through the instruments where they exist.
+    """Measure the papers' results on the simulated cells, through simulated instruments.
 
     Exit codes: 0; 1 if a calibrated row missed or more than 10 % of the measured orderings do not
     hold; 2 bad input. Held-out rows have no pass mark, and rows that cannot be measured yet are

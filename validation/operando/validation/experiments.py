@@ -21,7 +21,7 @@ from operando.protocols.plating_stripping import plating_stripping
 from operando.protocols.protocol import Cell, Steps, protocol
 from operando.protocols.rate_capability import rate_capability
 from operando.protocols.static_contact import static_contact
-from operando.protocols.steps import ConstantCurrentConstantVoltage, ConstantVoltage
+from operando.protocols.steps import ConstantCurrentConstantVoltage, ConstantVoltage, Rest
 from operando.validation.lab import POTENTIOSTAT, Experiment, Part
 
 HOUR = 3600.0
@@ -54,8 +54,9 @@ SPECTRUM: Mapping[str, object] = {
     "current_limit": "5 mA",
     "window": ("2.4 V", "4.6 V"),
 }
-"""What all spectra of full cells share. A hundred periods a point take 80 min and bring the noise
-to some hundredths of an ohm; 28 mV at the peak over 16 ohm are 1.8 mA."""
+"""What all spectra of full cells share. The potentiostat chooses itself over how many periods it
+averages; a hundred asked for make the rest before the spectrum strict, as for a sweep of 80 min.
+28 mV at the peak over 16 ohm are 1.8 mA. More points a decade let the fit split the arc in two."""
 
 
 def _at_charge(share: str, upper: str = "4.25 V") -> Part:
@@ -109,14 +110,16 @@ def charged_and_held(
     hold: Seconds = "10 h",  # type: ignore[assignment]
     rate: CRate = "C/10",  # type: ignore[assignment]
     cv_cutoff: CRate = "C/200",  # type: ignore[assignment]
+    rest: Seconds = "1 h",  # type: ignore[assignment]
     window: Voltages = ("2.5 V", "4.52 V"),  # type: ignore[assignment]
 ) -> Steps:
-    """Charge to a voltage until the current is small, and hold it there.
+    """Charge to a voltage until the current is small, hold it there, and rest.
 
     voltage: in V, within the window.
     hold: time in s behind the taper; 0 leaves the hold out.
     rate: charge rate as a C-rate of the nominal capacity.
     cv_cutoff: current at which the taper ends, as a C-rate.
+    rest: open-circuit time in s at the end; the interface ages then as well.
     window: lowest and highest voltage in V.
     """
     lower, upper = window
@@ -129,6 +132,7 @@ def charged_and_held(
     if hold > 0.0:
         limit = rate * cell.capacity
         yield ConstantVoltage(voltage, limit, (ELAPSED >= hold,), label="hold", cycle=1)
+    yield Rest((ELAPSED >= rest,), label="rest", cycle=1)
 
 
 HOLD_OFFSET = 0.62
@@ -136,9 +140,13 @@ HOLD_OFFSET = 0.62
 
 
 def held(level: float) -> Experiment:
-    """Two holds of 10 h at a voltage against In/InLi (V), spectra before, between and after."""
+    """Two holds of 10 h at a voltage against In/InLi (V), spectra before, between and after.
+
+    All rests before a spectrum are of one length, since the interface ages in them too.
+    """
     voltage = level + HOLD_OFFSET
-    spectrum = Part(impedance(linearity=False, **SPECTRUM), POTENTIOSTAT)
+    plan = impedance(linearity=False, longest_rest="11 min", **SPECTRUM)
+    spectrum = Part(plan, POTENTIOSTAT)
     parts = [
         part
         for hold in (0.0, 10.0 * HOUR, 10.0 * HOUR)
@@ -181,18 +189,20 @@ SWEEP = Experiment("sweep", (Part(lsv(), poll=5.0),))
 LITHIUM_TITRATION = Experiment("lithium-titration", (Part(ctta(), poll=30.0),))
 
 
-PLATED = {"0.05 mA/cm2": 100.0, "0.5 mA/cm2": 100.0, "2.5 mA/cm2": 15.0}
-"""Charge of a first plating by current density, uAh/cm2: at the largest the simulated cell is
-shorted soon after."""
+PLATED = {"0.05 mA/cm2": (100.0, 12), "0.5 mA/cm2": (100.0, 12), "2.5 mA/cm2": (9.0, 7)}
+"""Charge of a first plating (uAh/cm2) and number of spectra along it by current density. At the
+largest a filament begins to short the simulated cell below 20 uAh/cm2, and each interruption adds
+one: the current flows for a second until it is off."""
 
 
 def first_plating(current: str) -> Experiment:
     """A first plating at a current density, with spectra along it."""
+    charge, interruptions = PLATED[current]
     plan = plating_stripping(
         current=current,
-        areal_capacity=f"{PLATED[current]:g} uAh/cm2",
+        areal_capacity=f"{charge:g} uAh/cm2",
         cycles=0,
-        interruptions=12,
+        interruptions=interruptions,
         current_limit="5 mA",
         window=("-1 V", "2.5 V"),
     )

@@ -268,8 +268,7 @@ def rest_ageing(lab: Lab, target: Target) -> Found:
         errors.append(f"{coating} {math.hypot(fresh_error, aged_error):.2f}")
     note = (
         "on the cells of Kim et al., half charged, unconnected for 500 h; slowest arc; standard "
-        f"error of the growth in ohm: {', '.join(errors)}, mostly what the circuit lacks, alike in "
-        "both cells"
+        f"error of the growth in ohm: {', '.join(errors)}"
     )
     return Found(values, note)
 
@@ -277,15 +276,19 @@ def rest_ageing(lab: Lab, target: Target) -> Found:
 @measures("V-48")
 def voltage_holds(lab: Lab, target: Target) -> Found:
     """Growth of the cathode resistance in holds of 20 h, halved for the course in time."""
-    growth = {}
-    halves = {}
+    growth, halves, errors = {}, {}, []
     for level in (3.9, 3.6, 3.3):
         records = lab.run(held(level), "ncm811-bare").records
-        before, between, after = (_arc(impedance(one).spectra[0])[0] for one in records[1::2])
+        arcs = [_arc(impedance(one).spectra[0]) for one in records[1::2]]
+        before, between, after = (resistance for resistance, _ in arcs)
         growth[f"{level:g} V"] = after - before
         halves[level] = between - before, after - between
+        errors.append(f"{math.hypot(arcs[0][1], arcs[2][1]):.2f}")
     growth["3.9 V, 0-10 h"], growth["3.9 V, 10-20 h"] = halves[3.9]
-    note = "stand-in cell ncm811-bare, against Li 0.62 V higher; slowest arc, after a rest"
+    note = (
+        "stand-in cell ncm811-bare, against Li 0.62 V higher; slowest arc an hour after each hold, "
+        f"when the voltage still moves; standard errors in ohm: {', '.join(errors)}"
+    )
     return Found(growth, note)
 
 

@@ -151,7 +151,7 @@ def charge_to_floor(lab: Lab, target: Target) -> Found:
             raise CellFailedError(f"{case}: the spectra show no interface")
         return found.first_plating.charge_to_floor / UAH_PER_CM2
 
-    return Found(_cases(target, value), "steel | Li6PS5Cl | Li, 12 spectra along 15 to 100 uAh/cm2")
+    return Found(_cases(target, value), "steel | Li6PS5Cl | Li, 7 to 12 spectra along the plating")
 
 
 # ---------------------------------------------------------------- lithium on both sides
