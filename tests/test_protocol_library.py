@@ -15,7 +15,15 @@ import pytest
 from operando import evaluation
 from operando.instruments.bench_file import load_bench
 from operando.instruments.registry import PROTOCOLS, available, load
-from operando.protocols import ProtocolFunction
+from operando.protocols import (
+    Cell,
+    HoldPressure,
+    HoldTemperature,
+    Impedance,
+    ProtocolFunction,
+    VoltageSweep,
+    preview,
+)
 from operando.records import Record
 from operando.station.client import RunRequest
 from operando.station.requests import check_request
@@ -123,6 +131,91 @@ def test_the_command_lists_every_protocol_with_its_source() -> None:
     assert set(INSTALLED) <= set(shown)
     assert shown.count("source") == len(available(PROTOCOLS))
 
+
+# ---------------------------------------------------------------- the reference page
+
+PAGE = (EXAMPLES.parent / "docs/reference/protocols.md").read_text(encoding="utf-8")
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """Cells of the rows below a table's heading by their first cell, a name in backticks."""
+    below = PAGE.partition(f"| {heading} |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", below, re.MULTILINE)
+    return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
+
+
+READERS = [f"operando.evaluation.{name}" for name in ("cccv", "impedance", "lithium")]
+"""Evaluations that others build on."""
+
+
+def test_the_tables_of_the_page_have_every_protocol() -> None:
+    assert set(table("protocol")) == set(table("evaluation")) == set(INSTALLED)
+
+
+@every_protocol
+def test_the_page_says_what_a_channel_needs(name: str) -> None:
+    needs = table("protocol")[name][1]
+    protocol = named(name)
+    cell = Cell(LAB.cells[LAB.channels[CHANNELS[name]].cell])
+    flags = {row["name"] for row in protocol.parameter_table() if row["default"] == "False"}
+    # One that measures impedance only if it is told to is asked for all that it can do.
+    asks = re.findall(r"if `(\w+)`", needs)
+    switches: dict[str, bool | int] = {name: name in flags or 3 for name in asks}  # a number else
+    steps = preview(protocol(**switches), cell).steps
+    plain = preview(protocol(), cell).steps
+    for word, kind in (
+        ("EIS", Impedance),
+        ("sweep", VoltageSweep),
+        ("temperature controller", HoldTemperature),
+        ("pressure controller", HoldPressure),
+    ):
+        asked = any(isinstance(step, kind) for step in steps)
+        assert (word in needs) == asked, (word, needs)
+        always = word in needs and f"{word} if" not in needs
+        assert always == any(isinstance(step, kind) for step in plain), (word, needs)
+
+
+@every_protocol
+def test_the_page_says_which_rows_are_the_protocols_own(name: str) -> None:
+    cell = Cell(LAB.cells[LAB.channels[CHANNELS[name]].cell])
+    own = [step for step in preview(named(name)(), cell).steps if step.record is not None]
+    says = table("protocol")[name][2].replace("spectra", "").strip("; ")
+    assert bool(says) == bool(own), says
+
+
+@every_protocol
+def test_the_page_names_what_an_evaluation_reads_and_finds(name: str) -> None:
+    states, finds = table("evaluation")[name]
+    module = importlib.import_module(f"operando.evaluation.{ELSEWHERE.get(name, name)}")
+    kinds = [one for one in vars(module).values() if inspect.isclass(one)]
+    known = {
+        attribute
+        for kind in kinds
+        for attribute in (*getattr(kind, "__dataclass_fields__", ()), *vars(kind))
+    }
+    fields = re.findall(r"`(\w+)`", finds)
+    assert fields
+    assert [field for field in fields if field not in known] == []
+    stated = set(re.findall(r"`(\w+)`", states)) - set(INSTALLED)
+    source = "".join(inspect.getsource(importlib.import_module(one)) for one in READERS)
+    source += inspect.getsource(module)
+    assert {one for one in stated if f'"{one}"' not in source} == set()
+    own = inspect.getsource(getattr(module, name) if name in ELSEWHERE else module)
+    asked = set(re.findall(r'\bstated(?:_text)?\(record, "(\w+)"', own))
+    assert asked - stated == set()
+
+
+def test_the_published_set_of_the_page_is_the_one_of_the_examples() -> None:
+    shown = re.findall(r"`([\w.-]+\.toml)` \| (replica|expert)", PAGE)
+    names = [name for name, _ in shown]
+    there = {path.name for path in (EXAMPLES / "recipes").glob("kim2026-*.toml")}
+    assert set(names) == there | {"gitt-relaxed.toml"}
+    assert len(names) == len(set(names))
+    experts = {name for name, kind in shown if kind == "expert"}
+    assert {name for name in names if "expert" in name} <= experts
+
+
+# ---------------------------------------------------------------- a test for each
 
 RUNS_ON_THE_LABORATORY = {"run_on_lab", "on_lab", "run_on_source_meter"}
 """Helpers of the tests that run a plan on simulated instruments, in virtual time."""

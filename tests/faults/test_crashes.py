@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -57,8 +58,9 @@ DEATHS = int(os.environ.get("OPERANDO_CRASHES", "24"))
 SEED = int(os.environ.get("OPERANDO_CRASHES_SEED", "1"))
 
 ACCURACY = 1e-3
-"""Share of the charge passed, to and fro, by which an instrument's count may be wrong: the simulated
-ones are within 0.03 %, a rest of it is what a step of the current passes between two readings."""
+"""Share of the charge passed, to and fro, by which a count may be wrong. The simulated instruments
+are within 0.03 %; the rest is a current that changes between two readings. Ours: the largest error
+that was seen in a hundred deaths is three fifths of what this allows."""
 
 
 @protocol(source="this test")
@@ -334,7 +336,7 @@ def tell(scene: Scene, chance: random.Random, folder: Path) -> tuple[int, float,
         worst = max(worst, abs(passed_in_gap) / allowed)
         assert abs(passed_in_gap) <= allowed, (gap, passed_in_gap)
         within += passed_in_gap
-    for before, after in zip(gaps, gaps[1:], strict=False):
+    for before, after in pairwise(gaps):
         assert before.end <= after.start + 1e-9, "a stretch is told twice"
     error = abs(passed - within - counted(found))
     allowed = undisturbed(scene).error + ACCURACY * throughput + 1e-4
@@ -356,3 +358,22 @@ def test_a_dropped_run_goes_on_and_passes_no_charge_twice(
         folder.mkdir()
         died, _, _ = tell(scene, chance, folder)
         deaths += died
+
+
+def test_what_a_dead_program_drove_is_made_safe_though_no_step_is_left(tmp_path: Path) -> None:
+    """It dies behind the last step: nothing is told again, and the chamber still heats."""
+    scene = next(scene for scene in SCENES if "chamber" in scene.name)
+    last = len(undisturbed(scene).hashes)
+    with Mortal(scene.bench(tmp_path), tmp_path) as lab:
+        lab.start("A1", scene.order)
+        lab.live(undisturbed(scene).duration - 20.0)
+        record = lab.record
+        while len(Record.open(record).journal(Entry.STEP_ENDED)) < last:
+            assert not lab.live(0.001)
+        lab.drop()
+        lab.now += 5.0
+        lab.resume(record, scene.order)
+        run = lab.end()
+    assert run.result.state is RunState.COMPLETED
+    (safe,) = Record.open(record).journal(Entry.SAFE)
+    assert safe.data["actuators"] == {"oven1": "verified", "press1": "verified"}

@@ -139,7 +139,7 @@ def charged_until(
     return run_coroutine(main(), virtual=True)
 
 
-# ---- latency ------------------------------------------------------------------------------------
+# ---- latency
 
 
 @pytest.mark.parametrize("after", [20.0, 20.7, 21.9])
@@ -175,7 +175,7 @@ def test_a_limit_of_another_instrument_opens_the_relay_within_the_latency_of_the
     assert 0.0 < trip.opened - pressed[0] <= trip.stated + TICK
 
 
-# ---- faults at the moment of the trip ---------------------------------------------------------------
+# ---- faults at the moment of the trip
 
 FAULTS = (
     "silence", "mute", "garbage", "truncated", "late 300 ms", "late 3 s", "garbage once",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from operando.instruments.clock import Clock
+from operando.instruments.clock import run as run_coroutine
 from operando.instruments.conditions import ELAPSED, VOLTAGE
-from operando.instruments.errors import UnsupportedError
+from operando.instruments.errors import BadInputError, UnsupportedError
 from operando.instruments.quantities import Voltages, Volts
 from operando.instruments.recipe import Poll, RecordConditions
 from operando.instruments.recorder import Entry
@@ -24,7 +27,8 @@ from operando.protocols import (
     logarithmic,
     protocol,
 )
-from support.virtual_lab import run_on_lab
+from operando.station.engine import Engine, Found, Order
+from support.virtual_lab import bench_of, run_on_lab
 
 ROWS = RecordConditions(every=5.0)
 
@@ -127,3 +131,30 @@ def test_the_charge_of_short_pulses_is_that_which_the_cell_saw(tmp_path: Path) -
     assert ran.result.charge == pytest.approx(passed, abs=10 * 0.1 * 1.5e-3)
     for step in ran.record.steps():
         assert step.duration == pytest.approx(10.0, abs=1.1)
+
+
+def test_a_cell_whose_other_instrument_may_be_on_is_not_driven() -> None:
+    lab = bench_of("D2")
+    channel = lab.channels["D2"]
+    instrument = lab.instruments["emstat3"]
+    both = replace(
+        lab,
+        instruments=lab.instruments | {"other": replace(instrument, name="other")},
+        channels={
+            "D2": channel,
+            "D9": replace(channel, name="D9", roles={"potentiostat": "other"}),
+        },
+    )
+    order = Order(pulsed())
+
+    async def begin() -> None:
+        engine = Engine(both, Clock("virtual"))
+        engine.found["other"] = Found(output="on")
+        with pytest.raises(BadInputError, match="other of channel D9 is on the same cell"):
+            engine.begin("D2", order)
+        engine.found["other"] = Found(output="off")
+        engine.begin("D2", order)
+        with pytest.raises(BadInputError, match="is being run on channel D2"):
+            engine.begin("D9", order)
+
+    run_coroutine(begin(), virtual=True)

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import gc
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self

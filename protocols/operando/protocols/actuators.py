@@ -115,12 +115,15 @@ class Actuators:
             self._wanted[step.role], self._asked_by[step.role] = step, index
         self.tell_again()
 
-    def recall(self, step: Step, index: int) -> None:
-        """Step number `index` was over before this program began; what it asked for still counts.
+    async def recall(self, step: Step, index: int) -> None:
+        """Step number `index` was begun before this program; what it asked for still counts.
 
-        It is told again with the next step.
+        It is told again with the next step, and made safe at the end even if there is none.
         """
         if isinstance(step, HoldTemperature | HoldPressure):
+            if step.role not in self._driven and self._guard is not None:
+                await self._guard(self._names[step.role])
+            self._driven.add(step.role)
             self._wanted[step.role], self._asked_by[step.role] = step, index
 
     def tell_again(self) -> None:

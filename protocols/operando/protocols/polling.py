@@ -71,8 +71,8 @@ async def poll(step: Step, potentiostat: Potentiostat, interval: float, host: Ho
     if isinstance(potentiostat, TellsSwitching):
         ended, began = potentiostat.switched
     tally.begin_attempt(began, current_bound(setpoint), ended)
-    if resting:
-        await settled(potentiostat)
+    if resting and not isinstance(potentiostat, TellsSwitching):
+        await settled(potentiostat)  # what is first read are the lowest range's own transients
     suspended = clock.suspended()
     patience = 5.0 * interval + clock.lab(READING_TIME)
     missed, due = 0, clock.now()

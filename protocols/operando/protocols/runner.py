@@ -43,7 +43,7 @@ from operando.protocols.monitors import Watchers
 from operando.protocols.on_board import OnBoard, on_board
 from operando.protocols.polling import poll
 from operando.protocols.preparation import Preparation
-from operando.protocols.protocol import Outcome, Plan
+from operando.protocols.protocol import Groups, Outcome, Plan
 from operando.protocols.replay import Resumption, count_on, go_on_with
 from operando.protocols.run import (
     FINAL,
@@ -94,6 +94,7 @@ class Runner:
         self._observed_until = -math.inf
         self._driven = False
         self._step_is_open = False
+        self._program: Groups | None = None
         self._cut = -1
         self._waits = True
         self._step_ids: dict[tuple[str, str], int] = {}
@@ -262,9 +263,10 @@ class Runner:
         self._circuit.forget()
         tally, now = self.tally, self._circuit.opened_at
         gap = count_on(resumption, tally, now)
-        for number, step in enumerate(resumption.over, start=1):
+        begun = resumption.group[:1] if resumption.begun else ()
+        for number, step in enumerate((*resumption.over, *begun), start=1):
             self._step_id(step)
-            self._actuators.recall(step, number)
+            await self._actuators.recall(step, number)
         self._spectra.count = resumption.history.spectra
         for one in (*resumption.history.unseen, gap):
             await self.note(Entry.GAP, one)
@@ -291,6 +293,7 @@ class Runner:
     async def _carry_out(self) -> None:
         resumption, cell = self._resumption, self._channel.cell
         program = self._plan.groups(cell) if resumption is None else resumption.program
+        self._program = program
         while not self._preparation.done:
             try:
                 # Opened under the check, it judges nothing and is made again.
@@ -313,8 +316,6 @@ class Runner:
                 group, begun = program.send(outcome), False
         except StopIteration:
             return
-        finally:
-            program.close()
 
     async def _group(self, steps: Sequence[Step], *, begun: bool) -> Outcome:
         """Carry steps out, on board as far as that goes; the outcome of the last.
@@ -551,6 +552,8 @@ class Runner:
 
     async def _finish(self) -> RunResult:
         problems = await self._make_all_safe()
+        if self._program is not None:  # its code may take its time: now nothing is on any more
+            self._program.close()
         unsafe, tally, now = self._circuit.may_be_closed, self.tally, self.clock.now()
         await self._watchers.stop()
         if self._interruption is not None and self._interruption[0] in FINAL:

@@ -358,11 +358,24 @@ class Engine:
                     f"cell {settled.cell.name} is being run on channel {other.channel}; two "
                     "instruments must not drive one cell"
                 )
+        self._check_others_off(settled)
         loop = asyncio.get_running_loop()
         run = UnderWay(channel, order, settled, loop.create_future(), loop.create_future(), again)
         run.stop_reason = self._stop_reason
         self.under_way[channel] = run
         return run
+
+    def _check_others_off(self, settled: Settled) -> None:
+        """Refuse a cell that another channel's instrument drives, or may drive, still."""
+        for other in self.bench.channels.values():
+            name = other.roles.get("potentiostat", "")
+            if other.cell != settled.cell.name or name == settled.entry.roles["potentiostat"]:
+                continue
+            if name in self._pursued or self.found.get(name, Found()).output == "on":
+                raise BadInputError(
+                    f"{name} of channel {other.name} is on the same cell, and its output is not "
+                    "known to be off. Stop it there first"
+                )
 
     async def execute(self, run: UnderWay, output: Path) -> Run:
         """Carry out what was begun, see `run`."""
