@@ -54,7 +54,7 @@ from support.crashes import Acknowledged, check_record, check_replay, counted, u
 from support.dropped import Mortal
 from support.virtual_lab import bench_of
 
-DEATHS = int(os.environ.get("OPERANDO_CRASHES", "24"))
+DEATHS = int(os.environ.get("OPERANDO_CRASHES", "13"))
 SEED = int(os.environ.get("OPERANDO_CRASHES_SEED", "1"))
 
 ACCURACY = 1e-3

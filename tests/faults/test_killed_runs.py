@@ -37,7 +37,7 @@ pytestmark = [
 ]
 
 ALL = "OPERANDO_CRASHES" in os.environ
-DEATHS = int(os.environ.get("OPERANDO_CRASHES", "4"))
+DEATHS = int(os.environ.get("OPERANDO_CRASHES", "2"))
 SEED = int(os.environ.get("OPERANDO_CRASHES_SEED", "1"))
 SPEED = 60.0
 
@@ -70,6 +70,10 @@ SPECTRUM = 'lowest_frequency = "10 Hz"\npoints_per_decade = 5\n'
 SCENES = (
     Scene("cccv on a 2450", "C1", "cccv", QUICK, 13e-3, 10.0),
     Scene(
+        "titration on a 2461", "C3", "gitt",
+        'rate = "4C"\npulse = "1 min"\nrest = "30 s"\ninitial_rest = "30 s"\n', 13e-3, 5.0,
+    ),
+    Scene(
         "pulses on board of a Neware channel", "A3", "pulses",
         'states = ["60 %"]\nrate = "4C"\ncv_cutoff = "2C"\npulse_rate = "4C"\nrest = "1 min"\n',
         13e-3, 20.0,
@@ -77,10 +81,6 @@ SCENES = (
     Scene(
         "formation on board of a Neware channel", "A1", "cccv",
         QUICK + 'formation_cycles = 1\nformation_rate = "4C"\n', 13e-3, 20.0,
-    ),
-    Scene(
-        "titration on a 2461", "C3", "gitt",
-        'rate = "4C"\npulse = "1 min"\nrest = "30 s"\ninitial_rest = "30 s"\n', 13e-3, 5.0,
     ),
     Scene(
         "voltage steps on a 2450", "C1", "pitt",

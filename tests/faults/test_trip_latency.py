@@ -6,7 +6,7 @@ In virtual time, on the channels of the example laboratory, against what the lim
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Trip:
     ended: float
 
 
-Beside = Callable[[Engine, Clock], Awaitable[None]]
+Beside = Callable[[Engine, Clock], Coroutine[None, None, None]]
 
 
 def charged_until(

@@ -53,10 +53,10 @@ def carried_out(nodes: tuple[Node, ...], cell: Cell, last: Outcome | None) -> Bo
     for node in nodes:
         kind, *parts = node
         if kind == "step":
-            last = yield made(*parts, last)
+            last = yield made(tuple(parts), last)
         elif kind == "block":
             steps, repeat = parts
-            last = yield Block(tuple(made(*step, last) for step in steps), repeat)
+            last = yield Block(tuple(made(step, last) for step in steps), repeat)
         elif kind == "loop":
             for _ in range(parts[0]):
                 last = yield from carried_out(parts[1], cell, last)
@@ -87,8 +87,9 @@ def judged(last: Outcome | None, quantity: str, bound: float) -> bool:
     return bool(getattr(last, quantity) > bound)
 
 
-def made(kind: str, level: float, bound: float, learns: bool, last: Outcome | None) -> Step:
+def made(step: Node, last: Outcome | None) -> Step:
     """A step; one that learns takes a number from the last outcome, if it is of use."""
+    kind, level, bound, learns = step
     if learns and last is not None and math.isfinite(last.voltage):
         level += math.remainder(last.voltage, 1.0)
     times = (ELAPSED >= 60.0, ELAPSED >= 60.0 * (1.0 + bound), VOLTAGE >= 4.0 + 1e-9 * bound)
@@ -166,6 +167,7 @@ class Nowhere:
     def spectrum(self, row: SpectrumRow) -> None: ...
     def check(self) -> None: ...
     async def journal(self, entry: Entry, time: float, data: Mapping[str, JSON]) -> None: ...
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,11 @@ class Resumption:
     over: tuple[Step, ...]
     highest: float
 
+    @property
+    def driven(self) -> tuple[Step, ...]:
+        """The steps that have been begun, over or not, in order."""
+        return (*self.over, *self.group[: int(self.begun)])
+
 
 def resume(program: Groups, history: History) -> Resumption:
     """Feed a protocol its outcomes. Raises BadInputError if it asks for something else now."""

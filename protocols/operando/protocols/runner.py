@@ -263,8 +263,7 @@ class Runner:
         self._circuit.forget()
         tally, now = self.tally, self._circuit.opened_at
         gap = count_on(resumption, tally, now)
-        begun = resumption.group[:1] if resumption.begun else ()
-        for number, step in enumerate((*resumption.over, *begun), start=1):
+        for number, step in enumerate(resumption.driven, start=1):
             self._step_id(step)
             await self._actuators.recall(step, number)
         self._spectra.count = resumption.history.spectra
