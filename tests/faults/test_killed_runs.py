@@ -2,7 +2,7 @@
 
 The simulated bench lives in a process of its own, at sixty times the speed of the wall. The
 watchdog, which survives, switches the output off; the cell's own count says what passed until then.
-OPERANDO_CRASHES=100 kills a hundred times, on every scene; every day there are a few.
+OPERANDO_CRASHES=100 kills a hundred times, on every scene; every day one scene is killed twice.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ QUICK = 'charge_rate = "4C"\ndischarge_rate = "4C"\ncv_cutoff = "2C"\nrest = "1 
 SPECTRUM = 'lowest_frequency = "10 Hz"\npoints_per_decade = 5\n'
 
 SCENES = (
-    Scene("cccv on a 2450", "C1", "cccv", QUICK, 13e-3, 10.0),
     Scene(
         "titration on a 2461", "C3", "gitt",
         'rate = "4C"\npulse = "1 min"\nrest = "30 s"\ninitial_rest = "30 s"\n', 13e-3, 5.0,
     ),
+    Scene("cccv on a 2450", "C1", "cccv", QUICK, 13e-3, 10.0),
     Scene(
         "pulses on board of a Neware channel", "A3", "pulses",
         'states = ["60 %"]\nrate = "4C"\ncv_cutoff = "2C"\npulse_rate = "4C"\nrest = "1 min"\n',
@@ -292,12 +292,12 @@ def tail(record: Path) -> float:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    "scene", SCENES if ALL else SCENES[:2], ids=lambda scene: scene.name.replace(" ", "-")
+    "scene", SCENES if ALL else SCENES[:1], ids=lambda scene: scene.name.replace(" ", "-")
 )
 def test_a_killed_run_goes_on_and_passes_no_charge_twice(scene: Scene, tmp_path: Path) -> None:
     chance = random.Random(f"{SEED} {scene.name}")
     deaths, number = 0, 0
-    while deaths < DEATHS / (len(SCENES) if ALL else 2):
+    while deaths < DEATHS / (len(SCENES) if ALL else 1):
         number += 1
         folder = tmp_path / str(number)
         folder.mkdir()

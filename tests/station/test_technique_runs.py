@@ -139,7 +139,7 @@ def test_a_cell_whose_other_instrument_may_be_on_is_not_driven() -> None:
     instrument = lab.instruments["emstat3"]
     both = replace(
         lab,
-        instruments=lab.instruments | {"other": replace(instrument, name="other")},
+        instruments={**lab.instruments, "other": replace(instrument, name="other")},
         channels={
             "D2": channel,
             "D9": replace(channel, name="D9", roles={"potentiostat": "other"}),
