@@ -29,6 +29,9 @@ DEFAULT_MARK = " (default)"
 
 _LIMIT_PARTS = ("name", "when", "action", "grace", "stale_after")
 
+USUAL = "cccv"
+"""Protocol that a fresh form shows, where it is installed: what most cells get first."""
+
 
 class FormState(enum.Enum):
     """Where the form is on its way to a run."""
@@ -96,7 +99,8 @@ class StartForm:
         """Take the station's protocols. The chosen one stays when it is still there."""
         self._protocols = {info.name: info for info in protocols}
         if self._protocol not in self._protocols:
-            self._protocol = next(iter(self._protocols), "")
+            first = next(iter(self._protocols), "")
+            self._protocol = USUAL if USUAL in self._protocols else first
         self._enter()
 
     @property
