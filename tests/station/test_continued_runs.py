@@ -91,7 +91,8 @@ class Lab:
         bound = sum(gap.charge_bound for gap in found.gaps())
         # Beside the gap: two polls of 2 s at 2C, in which the current is not known to the second.
         wrong = abs(self.simulation.charges()["c1"] - counted)
-        assert 0.0 < bound < 0.2 * 11.3
+        for gap in found.gaps():  # 2C is the highest current of the run
+            assert 0.0 < gap.charge_bound <= 1.01 * 2 * 11.3 / 3600.0 * (gap.end - gap.start)
         assert wrong <= bound + 2 * 2.0 * 2 * 11.3 / 3360.0
         return found
 

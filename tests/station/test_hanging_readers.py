@@ -127,7 +127,7 @@ def test_a_question_for_the_station_waits_for_readings_or_says_that_there_are_no
             Served(StubDesk(Path("unused"), (running(writing),)), readers) as served,
             served.client() as client,
         ):
-            assert client.snapshot().channels[0].rows == 1
+            wait_until(lambda: client.snapshot().channels[0].rows == 1)
             hung = stop(readers.live.pid)
             found = client.snapshot()
             assert "readings cannot be shown" in found.alarm
