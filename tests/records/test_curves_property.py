@@ -223,7 +223,7 @@ def check_curve(
             assert np.nanmin(around) <= reading <= np.nanmax(around)
 
 
-# Known and not mended: stretches of 4, 4 and 233 rows with gaps of 30, 30 and 0.5 s, seed 5778, draw
+# Known and not mended: stretches of 4, 4 and 233 rows with gaps of 30, 30 and 0.5 s, seed 5778 draw
 # an extreme a little further off than five bins. Until then the examples are the same each time.
 SETTINGS = settings(
     derandomize=True,
